@@ -1,0 +1,1 @@
+"""What we plug in: connections, tables, vendors, pages. The only place that knows where anything is."""

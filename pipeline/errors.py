@@ -1,0 +1,66 @@
+"""What can go wrong, as types: whether an error is temporary is its class, never its text.
+
+    PipelineError
+    ├── Temporary                something is down; nobody's fault, costs no attempt
+    │   ├── RedisUnavailable     not reached, or it refuses for now (READONLY, LOADING, OOM, MISCONF ..)
+    │   │   └── ReplyLost        sent, no answer: it may have happened; ask (adopt), never resend blindly
+    │   ├── DatabaseUnavailable  Postgres not reached, or it refuses for now
+    │   └── VendorUnavailable    429, 5xx, network, open circuit; may say when to come back
+    ├── Permanent                the same call will fail the same way
+    │   ├── BrokenQueue          a key of the wrong type or an unreadable job: that queue is red, others run on
+    │   └── VendorRefused        the vendor understood and said no
+    └── LeaseLost                the job is no longer ours: stop, write nothing
+"""
+
+from __future__ import annotations
+
+
+class PipelineError(Exception):
+    """Base of everything this package raises on purpose."""
+
+
+class Temporary(PipelineError):
+    """Something outside is down or busy; the same call may succeed later and costs no attempt."""
+
+
+class RedisUnavailable(Temporary):
+    """Redis was not reached, or it answered that it cannot serve writes at the moment."""
+
+
+class ReplyLost(RedisUnavailable):
+    """A command was sent and its reply never came: it may or may not have run."""
+
+
+class DatabaseUnavailable(Temporary):
+    """Postgres was not reached, or it answered that it cannot serve at the moment."""
+
+
+class VendorUnavailable(Temporary):
+    """A vendor throttles, fails or cannot be reached.
+
+    `retry_after_s` is the vendor's own word (Retry-After, throttleStatus), None if it said nothing.
+    """
+
+    def __init__(self, message: str, *, retry_after_s: float | None = None) -> None:
+        super().__init__(message)
+        self.retry_after_s = retry_after_s
+
+
+class Permanent(PipelineError):
+    """The same call will fail the same way until a person changes something."""
+
+
+class BrokenQueue(Permanent):
+    """A queue's keys in Redis are not what Bull writes; a person must look at that queue."""
+
+
+class VendorRefused(Permanent):
+    """A vendor understood the request and refused it; `code` is the vendor's own."""
+
+    def __init__(self, message: str, *, code: str = "refused") -> None:
+        super().__init__(message)
+        self.code = code
+
+
+class LeaseLost(PipelineError):
+    """Another worker may own this job now. Stop at once and write nothing."""
