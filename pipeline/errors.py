@@ -1,15 +1,15 @@
 """What can go wrong, as types: whether an error is temporary is its class, never its text.
 
-    PipelineError
-    ├── Temporary                something is down; nobody's fault, costs no attempt
-    │   ├── RedisUnavailable     not reached, or it refuses for now (READONLY, LOADING, OOM, MISCONF ..)
-    │   │   └── ReplyLost        sent, no answer: it may have happened; ask (adopt), never resend blindly
-    │   ├── DatabaseUnavailable  Postgres not reached, or it refuses for now
-    │   └── VendorUnavailable    429, 5xx, network, open circuit; may say when to come back
-    ├── Permanent                the same call will fail the same way
-    │   ├── BrokenQueue          a key of the wrong type or an unreadable job: that queue is red, others run on
-    │   └── VendorRefused        the vendor understood and said no
-    └── LeaseLost                the job is no longer ours: stop, write nothing
+PipelineError
+├── Temporary                something is down; nobody's fault, costs no attempt
+│   ├── RedisUnavailable     not reached, or it refuses for now (READONLY, LOADING, OOM, MISCONF ..)
+│   │   └── ReplyLost        sent, no answer: it may have happened; ask (adopt), never resend blindly
+│   ├── DatabaseUnavailable  Postgres not reached, or it refuses for now
+│   └── VendorUnavailable    429, 5xx, network, open circuit; may say when to come back
+├── Permanent                the same call will fail the same way
+│   ├── BrokenQueue          a key of the wrong type or an unreadable job: that queue is red, others run on
+│   └── VendorRefused        the vendor understood and said no
+└── LeaseLost                the job is no longer ours: stop, write nothing
 """
 
 from __future__ import annotations

@@ -1,0 +1,61 @@
+"""The one way to change the outside world: intent, call, confirm.
+
+The intent is written before the call, the answer after it. If the process dies between the two, the next
+attempt finds an intent without an answer: that is a *question* to the vendor ("did it happen?"), never a
+second call on a guess.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any
+
+from pipeline.contract import StageInput
+from pipeline.ports import EffectStore
+
+Answer = Mapping[str, Any]
+"""What the vendor said, as JSON: ids to find the thing again."""
+
+Reach = Callable[[str], None]
+"""Called at each named gap between two writes; tests kill the process there."""
+
+
+def _nowhere(_gap: str) -> None:
+    """Production: every gap is just passed."""
+
+
+class Ledger:
+    """Does each effect once, across crashes and replays."""
+
+    def __init__(self, store: EffectStore, reach: Reach = _nowhere) -> None:
+        self._store = store
+        self._reach = reach
+
+    async def once(
+        self,
+        given: StageInput,
+        key: str,
+        parameters: Mapping[str, Any],
+        *,
+        call: Callable[[Mapping[str, Any]], Awaitable[Answer]],
+        ask: Callable[[Mapping[str, Any]], Awaitable[Answer | None]],
+    ) -> Answer:
+        """Return the vendor's answer to the effect named `key`, making the call only if it never happened.
+
+        `call` and `ask` are given the *first* parameters written for this key, so that a repeat is the same
+        request byte for byte (Shopify compares the variables of an idempotency key). `ask` returns the
+        answer if the vendor has it, None if the vendor is certain that it has not.
+        """
+        run, fence = given.run.id, given.run.fence
+        effect = await self._store.intend(run, fence, key, parameters)
+        self._reach("intent")
+        if effect.state == "confirmed":
+            return effect.external
+        answer = None if effect.fresh else await ask(effect.parameters)
+        if answer is None:
+            given.still_ours()
+            answer = await call(effect.parameters)
+        self._reach("vendor-call")
+        await self._store.confirm(run, fence, key, answer)
+        self._reach("confirm")
+        return answer

@@ -1,0 +1,414 @@
+"""The holes in the pipeline: what stages need from outside, as small protocols. `app/` fills them.
+
+A port exists where a stage must reach beyond the process or the run; everything else is a plain call.
+Adapters translate: a vendor's exception becomes one of `pipeline.errors` and never leaves `app/`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from decimal import Decimal
+from typing import Any, Protocol
+
+from pipeline.domain.merchant import Merchant
+from pipeline.domain.purchase_order import ExtractedOrder
+from pipeline.domain.results import Draft, EnrichedLine, NormalizedLine, PricedLine
+
+# --------------------------------------------------------------------------------- documents and reading
+
+
+@dataclass(frozen=True, slots=True)
+class Document:
+    """A merchant's file. `name` is as uploaded and hostile; the type is decided by content."""
+
+    id: str
+    name: str
+    content: bytes
+    sha256: str
+    mime: str = ""
+
+
+class Documents(Protocol):
+    """Where files are."""
+
+    async def load(self, document_id: str) -> Document:
+        """The document's bytes. Raises Reject("missing_file") when it is not there."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """What reading without a model found: an order, or why not, and what a model would be shown.
+
+    `unreadable` is empty when `order` is set. `text` is the plain text found, `pages` are PNG images of
+    scanned pages for a model that sees.
+    """
+
+    order: ExtractedOrder | None
+    unreadable: str = ""
+    text: str = ""
+    pages: tuple[bytes, ...] = ()
+
+
+class Reader(Protocol):
+    """Reads structured documents without a model, in a bounded child process."""
+
+    async def read(self, document: Document, own_names: Sequence[str]) -> Reading:
+        """Read one document. `own_names` are the merchant's: evidence against being the supplier.
+
+        Raises Retry when the child process was killed (memory, time), Reject when the file is refused.
+        """
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class ModelReply:
+    """A model's reading, checked against the schema, and what it cost."""
+
+    order: ExtractedOrder
+    model: str
+    input_tokens: int
+    output_tokens: int
+
+
+class Model(Protocol):
+    """A language model that sees. Its output is untrusted."""
+
+    @property
+    def configured(self) -> bool:
+        """Whether there is a key at all."""
+        ...
+
+    async def extract(self, document: Document, reading: Reading, own_names: Sequence[str]) -> ModelReply:
+        """Extract an order. Raises Reject when the model refuses or cannot, VendorUnavailable when it is down."""
+        ...
+
+    async def enrich(
+        self, merchant: Merchant, lines: Sequence[NormalizedLine], prices: Sequence[PricedLine]
+    ) -> tuple[Sequence[EnrichedLine], str]:
+        """Better words for products, and the model's name."""
+        ...
+
+
+# --------------------------------------------------------------------------------- what we know already
+
+
+@dataclass(frozen=True, slots=True)
+class SupplierRecord:
+    """A supplier of this merchant. `orders_confirmed` counts orders a person or rule approved before."""
+
+    id: str
+    name: str
+    normalized_name: str
+    tax_id: str
+    email: str
+    website: str
+    orders_confirmed: int
+
+
+@dataclass(frozen=True, slots=True)
+class SupplierItem:
+    """The memory: this supplier's article is that variant. The match that makes the second order easy."""
+
+    sku: str
+    gtin: str
+    draft_id: str
+    draft_variant_id: str
+    product_key: str
+    variant_key: str
+    units_per_pack: int | None
+    last_cost: Decimal | None
+    currency: str
+
+
+class Suppliers(Protocol):
+    """The merchant's suppliers and what they sold before."""
+
+    async def list_suppliers(self, merchant_id: str) -> Sequence[SupplierRecord]:
+        """All suppliers of a merchant, at most 5,000."""
+        ...
+
+    async def items(self, supplier_id: str) -> Sequence[SupplierItem]:
+        """The memory of one supplier."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class OrderRecord:
+    """A purchase order as stored, with the run that wrote it."""
+
+    id: str
+    supplier_id: str
+    key: str
+    revision: int
+    content_hash: str
+    state: str
+
+
+class Orders(Protocol):
+    """Purchase orders as stored."""
+
+    async def get(self, order_id: str) -> OrderRecord:
+        """The order of that id."""
+        ...
+
+    async def find_same_document(self, merchant_id: str, sha256: str, other_than_run: str) -> str | None:
+        """The number of an order already made from the very same bytes by another run, or None."""
+        ...
+
+    async def announced(self, order_id: str) -> Mapping[str, int]:
+        """Units announced to the shop so far for this order, by draft variant id (earlier revisions)."""
+        ...
+
+
+class DraftStore(Protocol):
+    """Product drafts as stored, with where they live in the shop (product_id empty until confirmed)."""
+
+    async def of_run(self, run_id: str) -> Sequence[StoredDraft]:
+        """The drafts this run's order touches, in line order."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class StoredVariant:
+    """A draft's variant with its place in the shop, empty until it has one."""
+
+    draft_variant_id: str
+    variant_key: str
+    variant_id: str
+    inventory_item_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class StoredDraft:
+    """A draft with its place in the shop and the quantities this run's order expects."""
+
+    draft: Draft
+    product_id: str
+    variants: tuple[StoredVariant, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class ReceiptLine:
+    """What came in for one variant: units taken into stock, units sent back or broken."""
+
+    draft_variant_id: str
+    inventory_item_id: str
+    accepted: int
+    rejected: int
+
+
+class Receipts(Protocol):
+    """Receipts as people entered them."""
+
+    async def lines(self, receipt_id: str) -> Sequence[ReceiptLine]:
+        """The receipt's lines."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class StoredImage:
+    """A candidate picture of a draft that lives in the shop."""
+
+    id: str
+    draft_id: str
+    product_id: str
+    url: str
+    position: int
+    alt: str
+    state: str
+
+
+class ImageStore(Protocol):
+    """Candidate pictures as stored."""
+
+    async def of_run(self, run_id: str) -> Sequence[StoredImage]:
+        """This run's candidates that have no final state yet, by draft and position."""
+        ...
+
+
+# --------------------------------------------------------------------------------- the effect ledger
+
+
+@dataclass(frozen=True, slots=True)
+class Effect:
+    """One intended change in the outside world. `external` is the vendor's answer once confirmed.
+
+    `fresh` is true when this very call wrote the intent: only then is it certain that nothing was sent.
+    """
+
+    key: str
+    state: str
+    parameters: Mapping[str, Any]
+    external: Mapping[str, Any]
+    intended_at: datetime
+    fresh: bool
+
+
+class EffectStore(Protocol):
+    """The ledger's table. Both writes are fenced: a stale worker gets LeaseLost."""
+
+    async def intend(self, run: str, fence: int, key: str, parameters: Mapping[str, Any]) -> Effect:
+        """Write the intent, or return what stands there already (with its first parameters)."""
+        ...
+
+    async def confirm(self, run: str, fence: int, key: str, external: Mapping[str, Any]) -> None:
+        """Write the vendor's answer beside the intent."""
+        ...
+
+
+# --------------------------------------------------------------------------------- the shop
+
+
+@dataclass(frozen=True, slots=True)
+class ShopFacts:
+    """What must be known before anything is written.
+
+    `location_id` is empty when none could be chosen, and `location_note` says why (several active ones and
+    none configured, a missing scope).
+    """
+
+    currency: str
+    taxes_included: bool
+    location_id: str
+    location_note: str
+    scopes: frozenset[str]
+
+
+@dataclass(frozen=True, slots=True)
+class ShopVariant:
+    """A variant as the shop has it."""
+
+    id: str
+    inventory_item_id: str
+    sku: str
+    barcode: str
+    options: Mapping[str, str]
+    product_id: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class ShopProduct:
+    """A product as the shop has it."""
+
+    id: str
+    title: str
+    status: str
+    variants: tuple[ShopVariant, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class ShopMedia:
+    """A picture on a product. `status` is UPLOADED, PROCESSING, READY or FAILED; `alt` carries our mark."""
+
+    id: str
+    status: str
+    alt: str
+    error: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class QuantityChange:
+    """`delta` units of one inventory item."""
+
+    inventory_item_id: str
+    delta: int
+
+
+class Shop(Protocol):
+    """One merchant's shop. Raises VendorUnavailable, VendorRefused (permanent), ReplyLost never: ask again."""
+
+    async def facts(self) -> ShopFacts:
+        """Currency, location and scopes; makes sure our custom-id metafield definition exists."""
+        ...
+
+    async def find_product(self, draft_id: str) -> ShopProduct | None:
+        """The product carrying our custom id."""
+        ...
+
+    async def find_variants(self, *, sku: str = "", barcode: str = "") -> Sequence[ShopVariant]:
+        """Variants with that SKU or barcode (neither is unique in Shopify)."""
+        ...
+
+    async def create_product(self, draft: Draft) -> ShopProduct:
+        """Create a DRAFT product with our custom id, tracked, DENY, without quantities. Once per draft."""
+        ...
+
+    async def add_variants(self, product_id: str, draft: Draft, variant_ids: Sequence[str]) -> ShopProduct:
+        """Add the draft's variants of those ids to an existing product; touches nothing else."""
+        ...
+
+    async def adjust(
+        self,
+        *,
+        key: str,
+        name: str,
+        reason: str,
+        document: str,
+        location_id: str,
+        changes: Sequence[QuantityChange],
+    ) -> str:
+        """Change quantities of one state (`incoming`, ..) by deltas, idempotent by `key`; returns the group's id."""
+        ...
+
+    async def move(self, *, key: str, document: str, location_id: str, changes: Sequence[QuantityChange]) -> str:
+        """Move units from incoming to available in one atomic call, idempotent by `key`."""
+        ...
+
+    async def media(self, product_id: str) -> Sequence[ShopMedia]:
+        """The product's pictures."""
+        ...
+
+    async def upload_image(self, name: str, mime: str, content: bytes) -> str:
+        """Staged upload; returns the resource URL to attach."""
+        ...
+
+    async def attach_image(self, product_id: str, resource_url: str, alt: str) -> Sequence[ShopMedia]:
+        """Add one picture to a product (a repeat adds again: read `media` first)."""
+        ...
+
+
+class Shops(Protocol):
+    """The merchants' shops."""
+
+    async def of(self, merchant: Merchant) -> Shop:
+        """A client for that merchant's shop. Raises Reject("no_shop") when none is connected."""
+        ...
+
+
+# --------------------------------------------------------------------------------- images
+
+
+@dataclass(frozen=True, slots=True)
+class EncodedImage:
+    """A checked, re-encoded picture."""
+
+    content: bytes
+    mime: str
+    width: int
+    height: int
+    sha256: str
+
+
+class Images(Protocol):
+    """Fetches and checks pictures from hostile addresses."""
+
+    async def fetch(self, url: str, *, allowed_hosts: Sequence[str]) -> EncodedImage:
+        """Download, decode under limits, drop metadata, re-encode.
+
+        Raises Reject with the reason, VendorUnavailable when the host cannot be reached.
+        """
+        ...
+
+
+# --------------------------------------------------------------------------------- who watches
+
+
+class Progress(Protocol):
+    """Tells upstream's user interface and our page what happens. Losing a message loses nothing."""
+
+    async def tell(self, run_id: str, stage: str, event: str, details: Mapping[str, Any]) -> None:
+        """One event: started, progress, finished, retrying, failed, review."""
+        ...
