@@ -1,0 +1,141 @@
+"""Real servers for the tests that ask for them; the others pay nothing.
+
+    redis_url      an empty Redis (Valkey), checked for keys nobody expects afterwards
+    database_url   a database of the test's own, migrated, dropped afterwards
+
+One pair of servers serves one pytest process, so workers of pytest-xdist never meet.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from importlib import import_module
+from itertools import count
+from urllib.parse import urlsplit
+
+import asyncpg
+import pytest
+import redis
+
+from app.embedded import Home, open_home, start_postgres, start_redis
+
+pytest_plugins = ["tests.leaks"]
+
+TEMPLATE = "po_template"
+
+
+@pytest.fixture(scope="session")
+def servers_home() -> Iterator[Home]:
+    """The directory this process's servers share."""
+    with open_home(None) as home:
+        yield home
+
+
+@pytest.fixture(scope="session")
+def redis_server(servers_home: Home, expect_children: Callable[[], None]) -> Iterator[str]:
+    """The URL of this process's Redis; tests take `redis_url`."""
+    with start_redis(servers_home, durable=False) as url:
+        expect_children()
+        yield url
+
+
+@pytest.fixture(scope="session")
+def redis_admin(redis_server: str) -> Iterator[redis.Redis]:
+    """A connection of the harness, not of the code under test."""
+    with redis.Redis.from_url(redis_server, decode_responses=True) as client:
+        yield client
+
+
+@pytest.fixture
+def allowed_key_patterns() -> tuple[str, ...]:
+    """Keys that may remain in Redis after a test: the queues, upstream's names, and ours. Override to widen."""
+    return ("bull:*", "{bull}:*", "workflow:*", "po:*")
+
+
+@pytest.fixture
+def redis_url(redis_server: str, redis_admin: redis.Redis, allowed_key_patterns: tuple[str, ...]) -> Iterator[str]:
+    """An empty Redis; a key outside `allowed_key_patterns` left in it fails the test."""
+    redis_admin.flushall()
+    yield redis_server
+    leaked = [
+        key
+        for key in redis_admin.scan_iter(count=1000)
+        if not any(fnmatchcase(key, pattern) for pattern in allowed_key_patterns)
+    ]
+    if leaked:
+        pytest.fail(f"keys left in Redis by this test: {sorted(leaked)}", pytrace=False)
+
+
+@dataclass(frozen=True, slots=True)
+class DatabaseAdmin:
+    """One connection of the harness, on an event loop of its own, that creates and drops databases."""
+
+    runner: asyncio.Runner
+    connection: asyncpg.Connection
+    server_url: str
+
+    def execute(self, statement: str) -> None:
+        self.runner.run(_execute(self.connection, statement))
+
+    def url_of(self, database: str) -> str:
+        return urlsplit(self.server_url)._replace(path=f"/{database}").geturl()
+
+
+@pytest.fixture(scope="session")
+def database_admin(servers_home: Home, expect_children: Callable[[], None]) -> Iterator[DatabaseAdmin]:
+    """This process's PostgreSQL, with the migrated template made; tests take `database_url`."""
+    with (
+        start_postgres(servers_home, durable=False) as url,
+        asyncio.Runner(loop_factory=asyncio.new_event_loop) as runner,
+    ):
+        expect_children()
+        connection = runner.run(asyncpg.connect(url))
+        try:
+            admin = DatabaseAdmin(runner, connection, url)
+            admin.execute(f"CREATE DATABASE {TEMPLATE}")
+            _migrate(admin.url_of(TEMPLATE), runner)
+            yield admin
+        finally:
+            runner.run(connection.close())
+
+
+@pytest.fixture(scope="session")
+def make_database(database_admin: DatabaseAdmin) -> Callable[[], str]:
+    """Creates one more migrated database and returns its URL; for tests that need two, or a session's own."""
+    numbers = count(1)
+
+    def make() -> str:
+        name = f"test_{next(numbers)}"
+        # Three times faster than the default strategy, for it need not pass through the log.
+        database_admin.execute(f"CREATE DATABASE {name} TEMPLATE {TEMPLATE} STRATEGY file_copy")
+        return database_admin.url_of(name)
+
+    return make
+
+
+@pytest.fixture
+def database_url(database_admin: DatabaseAdmin, make_database: Callable[[], str]) -> Iterator[str]:
+    """A migrated database for this test alone."""
+    url = make_database()
+    yield url
+    database_admin.execute(f"DROP DATABASE {urlsplit(url).path[1:]} WITH (FORCE)")
+
+
+def _migrate(url: str, runner: asyncio.Runner) -> None:
+    with suppress(ModuleNotFoundError):
+        upgraded = import_module("app.db.migrate").upgrade(url)
+        if inspect.isawaitable(upgraded):
+            runner.run(_awaited(upgraded))
+
+
+async def _awaited(awaitable: object) -> None:
+    await awaitable  # type: ignore[misc]  # `upgrade` may be either kind of function
+
+
+async def _execute(connection: asyncpg.Connection, statement: str) -> None:
+    await connection.execute(statement)
