@@ -1,0 +1,470 @@
+"""A queue in npm bull's storage, in our words: what Bull 4.16.5 writes we read, and the reverse.
+
+Each verb is one script (`lua/<verb>.lua`), so no other process ever sees a job half-way. Nothing here blocks in
+Redis and nothing is sent twice on its own: a call whose reply was lost raises ReplyLost, and the caller asks
+`adopt` with the token it used. (The settling verbs and `enqueue` with an id may also simply be sent again.)
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+from typing import TYPE_CHECKING, Any, NoReturn, Protocol
+
+import structlog
+
+from pipeline.clock import Clock, SystemClock
+from pipeline.errors import LeaseLost, RedisUnavailable
+from pipeline.queue.job import (
+    Adopted,
+    Claim,
+    ClaimedJob,
+    ClaimNext,
+    Counts,
+    Empty,
+    Enqueued,
+    Failure,
+    FinishReply,
+    Held,
+    JobRecord,
+    Limited,
+    NewJob,
+    Paused,
+    QueueSweep,
+    RateLimit,
+    Retention,
+    Settled,
+    Successor,
+    SweepReport,
+)
+from pipeline.queue.keys import Keys, require_job_id, require_queue_name
+from pipeline.queue.lease import Lease
+from pipeline.queue.scripts import load
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from pipeline.queue.scripts import Argument, Script
+
+DATA_MAX = 256 * 1024
+"""Bytes of `data` a claim brings along; longer data is fetched apart."""
+
+_SUFFIX = {"waiting": "wait"}
+"""Bull's key for a state, where it is not the state's own name."""
+
+_log = structlog.get_logger()
+
+
+class Commands(Protocol):
+    """One connection to Redis. Raises RedisUnavailable, ReplyLost, BrokenQueue; never a driver's error."""
+
+    async def call(self, *args: Argument) -> Any:
+        """Send one command and return its reply, strings decoded."""
+        ...
+
+    async def run(self, script: Script, keys: Sequence[str], args: Sequence[Argument]) -> Any:
+        """Run a script, sending its source only if the server does not have it."""
+        ...
+
+
+class Bull:
+    """The verbs on queues of one prefix.
+
+    `leases` is a connection of its own for renewing and sweeping, so that neither waits behind work; while it
+    is down both go by `commands`.
+    """
+
+    def __init__(
+        self,
+        commands: Commands,
+        *,
+        prefix: str = "bull",
+        leases: Commands | None = None,
+        clock: Clock | None = None,
+    ) -> None:
+        self.keys = Keys(prefix)
+        self._commands = commands
+        self._leases = leases or commands
+        self._clock = clock or SystemClock()
+
+    # -- putting in, taking out -------------------------------------------------------------------
+
+    async def enqueue(self, queue: str, job: NewJob) -> Enqueued:
+        """Put a job into waiting or delayed. With an id it happens once, however often it is sent."""
+        require_queue_name(queue)
+        created, job_id, state = await self._run("enqueue", [queue], **self._new_job(job))
+        return Enqueued(job_id, created=created == "created", state=state)
+
+    async def claim(self, queue: str, *, token: str, lease_ms: int, limit: RateLimit | None = None) -> Claim:
+        """Take the next waiting job and its lease. The token must be fresh: `adopt` finds the job by it."""
+        sent_at = self._clock.monotonic()
+        reply = await self._run(
+            "claim",
+            [queue],
+            token=token,
+            lease_ms=lease_ms,
+            limit_max=limit.max if limit else None,
+            limit_ms=limit.duration_ms if limit else None,
+            data_max=DATA_MAX,
+        )
+        return self._claim(reply, queue, token, sent_at)
+
+    async def adopt(self, queue: str, token: str, job_id: str | None = None) -> Adopted:
+        """Tell what the call with this token did, whose reply was lost; `job_id` if it was a settling call."""
+        sent_at = self._clock.monotonic()
+        reply = await self._run("adopt", [queue], token=token, job_id=job_id, data_max=DATA_MAX)
+        match reply:
+            case ["claimed", *_]:
+                job = self._claimed(reply, queue, token, sent_at)
+                return Adopted(claimed=job, state="active")
+            case [word, state]:
+                return Adopted(settled=word == "settled", state=state)
+        raise _unexpected("adopt", reply)
+
+    async def data(self, queue: str, job_id: str) -> str:
+        """Fetch data that was too long to come with the claim."""
+        data = await self._commands.call("HGET", self.keys.job(queue, job_id), "data")
+        if data is None:
+            raise LeaseLost(f"job {job_id} of {queue} was removed while it ran")
+        return str(data)
+
+    # -- settling an attempt ----------------------------------------------------------------------
+
+    async def finish(
+        self,
+        job: ClaimedJob,
+        *,
+        returnvalue: str,
+        retention: Retention,
+        successor: Successor | None = None,
+        claim_next: ClaimNext | None = None,
+    ) -> FinishReply:
+        """Complete the job, enqueue its successor, claim the queue's next job: one call.
+
+        Sent again after a lost reply it changes nothing and returns the claim it made the first time.
+        """
+        sent_at = self._clock.monotonic()
+        queues = [job.queue, successor.queue] if successor else [job.queue]
+        limit = claim_next.limit if claim_next else None
+        settled, handed_on, claim, broken = await self._run(
+            "finish",
+            queues,
+            job_id=job.id,
+            token=job.token,
+            returnvalue=_strict_json(returnvalue),
+            event=_event(job.id, val=returnvalue),
+            **_retention(retention),
+            **{f"next_{name.removeprefix('job_')}": value for name, value in self._successor(successor)},
+            claim_token=claim_next.token if claim_next else None,
+            claim_lease_ms=claim_next.lease_ms if claim_next else None,
+            limit_max=limit.max if limit else None,
+            limit_ms=limit.duration_ms if limit else None,
+            data_max=DATA_MAX,
+        )
+        return FinishReply(
+            settled=Settled(settled),
+            successor_created=None if handed_on is None else handed_on == "created",
+            next=self._claim(claim, job.queue, claim_next.token, sent_at) if claim_next and claim else None,
+            broken=broken,
+        )
+
+    async def retry(self, job: ClaimedJob, *, failure: Failure, attempts_made: int, delay_ms: int) -> Settled:
+        """Record a counted failure; the job runs again after `delay_ms`, at once if that is 0."""
+        return Settled(
+            await self._run(
+                "retry",
+                [job.queue],
+                job_id=job.id,
+                token=job.token,
+                **_failure(failure),
+                attempts_made=attempts_made,
+                delay_ms=delay_ms,
+            )
+        )
+
+    async def fail(self, job: ClaimedJob, *, failure: Failure, attempts_made: int, retention: Retention) -> Settled:
+        """Make the job a dead letter: it waits in failed for a person."""
+        return Settled(
+            await self._run(
+                "fail",
+                [job.queue],
+                job_id=job.id,
+                token=job.token,
+                **_failure(failure),
+                attempts_made=attempts_made,
+                event=_event(job.id, val=failure.reason),
+                **_retention(retention),
+            )
+        )
+
+    async def snooze(self, job: ClaimedJob, *, delay_ms: int, reason: str | None = None) -> Settled:
+        """Let the job run later; nothing is counted. The reason shows in the job's log."""
+        return Settled(
+            await self._run("snooze", [job.queue], job_id=job.id, token=job.token, delay_ms=delay_ms, reason=reason)
+        )
+
+    async def release(self, job: ClaimedJob) -> Settled:
+        """Hand the job back to the head of waiting; nothing is counted."""
+        return Settled(await self._run("release", [job.queue], job_id=job.id, token=job.token))
+
+    # -- looking after what runs ------------------------------------------------------------------
+
+    async def renew(self, held: Sequence[Held], lease_ms: int) -> set[str]:
+        """Extend all these leases; return the tokens that are definitely lost."""
+        if not held:
+            return set()
+        pairs = list(itertools.chain.from_iterable((one.job_id, one.token) for one in held))
+        keys = [self.keys.base(one.queue) for one in held]
+        script = load("renew")
+        return set(await self._run_aside(script, keys, script.arguments({"lease_ms": lease_ms}, pairs)))
+
+    async def sweep(self, queues: Sequence[str], *, guard_ms: int, stalled_interval_ms: int) -> SweepReport:
+        """Promote what is due, return what stalled, count what there is; see `lua/sweep.lua`."""
+        script = load("sweep")
+        keys = [self.keys.guard, self.keys.epoch, *map(self.keys.base, queues)]
+        named: dict[str, Argument | None] = {"guard_ms": guard_ms, "stalled_interval_ms": stalled_interval_ms}
+        ran, epoch, now_ms, *found = await self._run_aside(script, keys, script.arguments(named))
+        return SweepReport(
+            ran=bool(ran),
+            epoch_present=bool(epoch),
+            now_ms=int(now_ms),
+            queues={name: _queue_sweep(name, one) for name, one in zip(queues, found, strict=True)},
+        )
+
+    async def mark_epoch(self) -> None:
+        """Say that Redis holds our jobs; from now on a missing mark means that it was emptied."""
+        stamp = int(self._clock.now().timestamp() * 1000)
+        await self._commands.call("SET", self.keys.epoch, stamp, "NX")
+
+    # -- people and pages -------------------------------------------------------------------------
+
+    async def pause(self, queue: str) -> None:
+        """Stop claiming from this queue in the whole fleet, Node's workers included."""
+        await self._run("pause", [queue])
+
+    async def resume(self, queue: str) -> None:
+        """Let the fleet claim from this queue again."""
+        await self._run("resume", [queue])
+
+    async def is_paused(self, queue: str) -> bool:
+        """Whether the flag is set that every claim obeys."""
+        return bool(await self._commands.call("EXISTS", f"{self.keys.base(queue)}meta-paused"))
+
+    async def counts(self, queue: str) -> Counts:
+        """How many jobs are in each state."""
+        return Counts(*await self._run("counts", [queue]))
+
+    async def state(self, queue: str, job_id: str) -> str | None:
+        """Where a job is; "stuck" if it exists and is nowhere, None if it does not exist."""
+        state: str | None = await self._run("state", [queue], job_id=job_id)
+        return state
+
+    async def job(self, queue: str, job_id: str) -> JobRecord | None:
+        """Read one job."""
+        fields = await self._commands.call("HGETALL", self.keys.job(queue, job_id))
+        return _record(job_id, fields) if fields else None
+
+    async def list_jobs(self, queue: str, state: str, start: int = 0, stop: int = 49) -> list[JobRecord]:
+        """Read a page of jobs in one state, newest first."""
+        rows = await self._run("list", [queue], suffix=_SUFFIX.get(state, state), start=start, stop=stop)
+        return [_record(job_id, fields) for job_id, fields in rows]
+
+    async def replay(self, queue: str, job_id: str) -> bool:
+        """Enqueue a dead letter again; False if it is none."""
+        return bool(await self._run("replay", [queue], job_id=job_id))
+
+    async def promote(self, queue: str, job_id: str) -> bool:
+        """Let a delayed job run now; False if it is not delayed."""
+        return bool(await self._run("promote", [queue], job_id=job_id))
+
+    async def remove(self, queue: str, job_id: str) -> bool:
+        """Remove a job; False if it runs or does not exist."""
+        return bool(await self._run("remove", [queue], job_id=job_id))
+
+    async def clean(self, queue: str, state: str, older_than_ms: int, limit: int = 1000) -> list[str]:
+        """Remove jobs of one state older than that; return their ids."""
+        suffix = _SUFFIX.get(state, state)
+        ids: list[str] = await self._run("clean", [queue], suffix=suffix, older_than_ms=older_than_ms, limit=limit)
+        return ids
+
+    async def progress(self, queue: str, job_id: str, value: Any) -> bool:
+        """Show how far a job is: a number, or anything that is JSON. False if the job is gone."""
+        return bool(
+            await self._run(
+                "progress",
+                [queue],
+                job_id=job_id,
+                progress=_dump(value),
+                event=_event(job_id, progress=value),
+            )
+        )
+
+    # -- between Python and the scripts -----------------------------------------------------------
+
+    async def _run(self, verb: str, queues: Sequence[str], **named: Argument | None) -> Any:
+        script = load(verb)
+        keys = [self.keys.base(queue) for queue in queues]
+        return await self._commands.run(script, keys, script.arguments(named))
+
+    async def _run_aside(self, script: Script, keys: Sequence[str], args: Sequence[Argument]) -> Any:
+        """Run on the leases connection; renewing and sweeping may be repeated, so a lost reply may too."""
+        try:
+            return await self._leases.run(script, keys, args)
+        except RedisUnavailable:
+            if self._leases is self._commands:
+                raise
+            return await self._commands.run(script, keys, args)
+
+    def _new_job(self, job: NewJob) -> dict[str, Argument | None]:
+        if job.id is not None:
+            require_job_id(job.id)
+        timestamp = int(self._clock.now().timestamp() * 1000)
+        given = {name: value for name, value in job.opts.items() if value is not None}
+        own = {"attempts": job.attempts, "delay": job.delay_ms, "timestamp": timestamp}
+        named = {"jobId": job.id} if job.id is not None else {}
+        front = {"lifo": True} if job.front else {}
+        return {
+            "job_id": job.id,
+            "name": job.name,
+            "data": _strict_json(job.data),
+            "opts": _dump(given | named | front | own),
+            "timestamp": timestamp,
+            "delay_ms": job.delay_ms,
+            "priority": int(given.get("priority", 0)),
+            "front": "1" if job.front else None,
+        }
+
+    def _successor(self, successor: Successor | None) -> list[tuple[str, Argument | None]]:
+        if successor is None:
+            return [(name, None) for name in load("enqueue").argv]
+        require_queue_name(successor.queue)
+        return list(self._new_job(successor.job).items())
+
+    def _claim(self, reply: list[Any], queue: str, token: str, sent_at: float) -> Claim:
+        match reply:
+            case ["paused"]:
+                return Paused()
+            case ["limited", retry_after_ms, *dropped]:
+                _tell_dropped(queue, dropped)
+                return Limited(retry_after_ms)
+            case ["empty", dropped]:
+                _tell_dropped(queue, [dropped])
+                return Empty()
+            case ["claimed", *_]:
+                _tell_dropped(queue, reply[9:])
+                return self._claimed(reply, queue, token, sent_at)
+        raise _unexpected("claim", reply)
+
+    def _claimed(self, reply: list[Any], queue: str, token: str, sent_at: float) -> ClaimedJob:
+        _, job_id, name, opts, timestamp, attempts_made, stalled, data, lease_left_ms = reply[:9]
+        return ClaimedJob(
+            queue=queue,
+            id=job_id,
+            token=token,
+            name=name or "",
+            data=data,
+            opts=_lenient_object(opts),
+            attempts_made=_number(attempts_made),
+            stalled_count=_number(stalled),
+            timestamp_ms=_number(timestamp),
+            lease=Lease(token, self._clock, sent_at=sent_at, lease_s=lease_left_ms / 1000),
+        )
+
+
+def _strict_json(text: str) -> str:
+    """Refuse what would jam Bull's readers: one NaN makes every page of `getJobs()` fail (wire spec, rule 4)."""
+    json.loads(text, parse_constant=_refuse_constant)
+    return text
+
+
+def _refuse_constant(name: str) -> NoReturn:
+    raise ValueError(f"{name} is not JSON")
+
+
+def _dump(value: Any) -> str:
+    return json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+
+
+def _event(job_id: str, **payload: Any) -> str:
+    return _dump({"jobId": job_id, **payload})
+
+
+def _retention(retention: Retention) -> dict[str, Argument | None]:
+    age_ms = None if retention.age_s is None else retention.age_s * 1000
+    return {"keep_age_ms": age_ms, "keep_count": retention.count}
+
+
+def _failure(failure: Failure) -> dict[str, Argument | None]:
+    return {"reason": failure.reason, "stacktrace": _dump(failure.stacktrace)}
+
+
+def _tell_dropped(queue: str, dropped: Sequence[Sequence[str]]) -> None:
+    for entry in itertools.chain.from_iterable(dropped):
+        why, _, job_id = entry.partition(" ")
+        _log.warning("queue entry dropped", queue=queue, job_id=job_id, why=why)
+
+
+def _queue_sweep(name: str, found: list[Any]) -> QueueSweep:
+    waiting, active, delayed, next_due_ms, returned, promoted, paused, broken = found
+    if broken:
+        _log.error("queue broken", queue=name, error=broken)
+    return QueueSweep(
+        waiting=waiting,
+        active=active,
+        delayed=delayed,
+        next_due_ms=None if next_due_ms < 0 else next_due_ms,
+        returned=tuple(returned),
+        promoted=promoted,
+        paused=bool(paused),
+        broken=broken,
+    )
+
+
+def _record(job_id: str, fields: Sequence[str]) -> JobRecord:
+    of: Mapping[str, str] = dict(zip(fields[::2], fields[1::2], strict=True))
+    return JobRecord(
+        id=job_id,
+        name=of.get("name", ""),
+        data=of.get("data", "{}"),
+        opts=_lenient_object(of.get("opts")),
+        timestamp_ms=_number(of.get("timestamp")),
+        delay_ms=_number(of.get("delay")),
+        priority=_number(of.get("priority")),
+        attempts_made=_number(of.get("attemptsMade")),
+        stalled_count=_number(of.get("stalledCounter")),
+        processed_on_ms=_number(of["processedOn"]) if "processedOn" in of else None,
+        finished_on_ms=_number(of["finishedOn"]) if "finishedOn" in of else None,
+        failed_reason=of.get("failedReason"),
+        stacktrace=_lenient_strings(of.get("stacktrace")),
+        returnvalue=of.get("returnvalue"),
+        progress=of.get("progress"),
+    )
+
+
+def _number(text: str | None) -> int:
+    """A field that Bull means as an integer; Node may have written a fraction, or nothing."""
+    try:
+        return int(float(text or 0))
+    except ValueError:
+        return 0
+
+
+def _lenient_object(text: str | None) -> Mapping[str, Any]:
+    """Options of a job someone else wrote: unreadable ones count as none, the data decide what happens."""
+    try:
+        value = json.loads(text or "{}")
+    except ValueError:
+        return {}
+    return value if isinstance(value, dict) else {}
+
+
+def _lenient_strings(text: str | None) -> tuple[str, ...]:
+    try:
+        value = json.loads(text or "[]")
+    except ValueError:
+        return ()
+    return tuple(map(str, value)) if isinstance(value, list) else ()
+
+
+def _unexpected(verb: str, reply: object) -> AssertionError:
+    return AssertionError(f"{verb}.lua answered {reply!r}")

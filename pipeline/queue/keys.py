@@ -1,0 +1,63 @@
+"""Where things are in Redis: Bull's names, spelled once for Python (the scripts add suffixes to a queue's base).
+
+    <prefix>:<queue>:          a queue's base; scripts get it as a key, so a hash tag in the prefix routes it
+    <prefix>:<queue>:<job id>  the job, a hash
+    <prefix>:po:epoch          ours: present unless Redis was emptied
+    <prefix>:po:guard          ours: held by the replica that sweeps in this period
+
+Ours are strings with a word behind them that no exporter takes for a queue.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+_RESERVED = frozenset(
+    {
+        *("id", "wait", "waiting", "active", "paused", "resumed", "meta", "meta-paused", "delayed", "priority"),
+        *("stalled", "stalled-check", "completed", "failed", "repeat", "limiter", "drained", "duplicated"),
+        *("progress", "de"),
+    }
+)
+_BREAKS_CHANNELS = frozenset("@*?[]")
+
+
+@dataclass(frozen=True, slots=True)
+class Keys:
+    """The key names under one prefix."""
+
+    prefix: str = "bull"
+
+    def base(self, queue: str) -> str:
+        """The start of every key of `queue`."""
+        return f"{self.prefix}:{queue}:"
+
+    def job(self, queue: str, job_id: str) -> str:
+        """The job's hash."""
+        return f"{self.base(queue)}{job_id}"
+
+    def meta(self, queue: str) -> str:
+        """The hash where BullMQ, not Bull, leaves its version."""
+        return f"{self.base(queue)}meta"
+
+    @property
+    def epoch(self) -> str:
+        """Exists from the first start until Redis loses its data."""
+        return f"{self.prefix}:po:epoch"
+
+    @property
+    def guard(self) -> str:
+        """Held by the replica that sweeps in this period."""
+        return f"{self.prefix}:po:guard"
+
+
+def require_job_id(job_id: str) -> None:
+    """Refuse ids that collide with Bull's counter or with a key of the queue (wire spec 4.4)."""
+    if not job_id or job_id.isdigit() or job_id in _RESERVED or ":" in job_id:
+        raise ValueError(f"{job_id!r} cannot be a job id: numbers, reserved words and colons collide in Bull")
+
+
+def require_queue_name(queue: str) -> None:
+    """Refuse names that Bull's event subscriptions cannot carry."""
+    if not queue or _BREAKS_CHANNELS & set(queue):
+        raise ValueError(f"{queue!r} cannot be a queue's name: Bull splits channel names at these characters")

@@ -1,0 +1,30 @@
+-- @include types
+-- @include push
+-- @include postpone
+-- @include state
+-- Bull's addJob, idempotent by id. Returns 'created' or 'exists', the id, and the state it was found in.
+local ADD_WRITES = { 'id', 'wait', 'paused', 'delayed', 'priority' }
+
+local function add(q, id, name, data, opts, timestamp, delay_ms, priority, front)
+  local number = redis.call('INCR', q .. 'id')
+  if id ~= '' and redis.call('EXISTS', q .. id) == 1 then
+    redis.call('PUBLISH', q .. 'duplicated@po', id)
+    return { 'exists', id, state_of(q, id) or 'stuck' }
+  end
+  -- Unlike Bull: a numeric custom id of someone else is stepped over, not overwritten.
+  while id == '' do
+    if redis.call('EXISTS', q .. number) == 0 then
+      id = decimal(number)
+    else
+      number = redis.call('INCR', q .. 'id')
+    end
+  end
+  redis.call('HSET', q .. id, 'name', name, 'data', data, 'opts', opts,
+    'timestamp', timestamp, 'delay', delay_ms, 'priority', priority)
+  if tonumber(delay_ms) > 0 then
+    postpone(q, id, tonumber(delay_ms), number)
+  else
+    push(q, id, tonumber(priority), front)
+  end
+  return { 'created', id, false }
+end

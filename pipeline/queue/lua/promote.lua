@@ -1,0 +1,20 @@
+-- Lets a delayed job run now.
+--
+-- KEYS queue
+-- ARGV job_id
+-- RETURNS 1 | 0
+-- @include types
+-- @include push
+local q = KEYS[1]
+local job_id = ARGV[1]
+
+local broken = wrong_type(q, { 'wait', 'paused', 'delayed', 'priority' })
+if broken then
+  return redis.error_reply(broken)
+end
+if redis.call('ZREM', q .. 'delayed', job_id) == 0 or redis.call('EXISTS', q .. job_id) == 0 then
+  return 0
+end
+push(q, job_id, tonumber(redis.call('HGET', q .. job_id, 'priority') or 0), false)
+redis.call('HSET', q .. job_id, 'delay', 0)
+return 1

@@ -1,0 +1,21 @@
+-- Hands a job back unrun: to where it will be claimed next, attempts and stalls unchanged.
+--
+-- KEYS queue
+-- ARGV job_id token
+-- RETURNS 'done' | 'lost' | 'gone'
+-- @include settle
+-- @include push
+local q = KEYS[1]
+local job_id = ARGV[1]
+local token = ARGV[2]
+
+local broken = wrong_type(q, SETTLE_WRITES) or wrong_type(q, { 'wait', 'paused' })
+if broken then
+  return redis.error_reply(broken)
+end
+local refused = settle(q, job_id, token)
+if refused then
+  return refused
+end
+push(q, job_id, 0, true)
+return 'done'

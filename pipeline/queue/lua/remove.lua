@@ -1,0 +1,20 @@
+-- Removes a job wherever it is, unless somebody runs it.
+--
+-- KEYS queue
+-- ARGV job_id
+-- RETURNS 1 | 0
+-- @include types
+-- @include remove
+-- @include forget
+local q = KEYS[1]
+local job_id = ARGV[1]
+
+local broken = wrong_type(q, EVERYWHERE)
+if broken then
+  return redis.error_reply(broken)
+end
+if redis.call('EXISTS', q .. job_id .. ':lock') == 1 or redis.call('EXISTS', q .. job_id) == 0 then
+  return 0
+end
+forget(q, job_id)
+return 1

@@ -1,0 +1,21 @@
+-- Extends all leases of a process. PEXPIRE, because SET is refused when Redis is out of memory.
+-- Returns the tokens whose lock is not theirs; a key that cannot be read says nothing about the lease.
+--
+-- KEYS queue...
+-- ARGV lease_ms [job_id token]...
+-- RETURNS {lost_token, ..}
+local lease_ms = ARGV[1]
+
+local lost = {}
+for i, q in ipairs(KEYS) do
+  local job_id = ARGV[2 * i]
+  local token = ARGV[2 * i + 1]
+  local holder = redis.pcall('GET', q .. job_id .. ':lock')
+  if holder == token then
+    redis.call('PEXPIRE', q .. job_id .. ':lock', lease_ms)
+    redis.pcall('SREM', q .. 'stalled', job_id)
+  elseif type(holder) ~= 'table' then
+    lost[#lost + 1] = token
+  end
+end
+return lost

@@ -1,0 +1,18 @@
+-- Lets the fleet claim again.
+--
+-- KEYS queue
+-- ARGV
+-- RETURNS 'resumed'
+-- @include types
+-- @include move
+local q = KEYS[1]
+
+local broken = wrong_type(q, { 'wait', 'paused', 'meta' })
+if broken then
+  return redis.error_reply(broken)
+end
+move_behind(q .. 'paused', q .. 'wait')
+redis.call('DEL', q .. 'meta-paused')
+redis.call('HDEL', q .. 'meta', 'paused')
+redis.call('PUBLISH', q .. 'resumed', 'resumed')
+return 'resumed'

@@ -1,0 +1,30 @@
+-- Settles an attempt that must run later through no fault of the job: into delayed, nothing counted.
+-- The reason becomes a row of the job's log, where Bull's own tools show it.
+--
+-- KEYS queue
+-- ARGV job_id token delay_ms reason
+-- RETURNS 'done' | 'lost' | 'gone'
+-- @include settle
+-- @include postpone
+local q = KEYS[1]
+local job_id = ARGV[1]
+local token = ARGV[2]
+local delay_ms = tonumber(ARGV[3])
+local reason = ARGV[4]
+
+local LOG_ROWS_MAX = 20
+
+local broken = wrong_type(q, SETTLE_WRITES) or wrong_type(q, { 'delayed' })
+if broken then
+  return redis.error_reply(broken)
+end
+local refused = settle(q, job_id, token)
+if refused then
+  return refused
+end
+if reason ~= '' then
+  redis.call('RPUSH', q .. job_id .. ':logs', reason)
+  redis.call('LTRIM', q .. job_id .. ':logs', -LOG_ROWS_MAX, -1)
+end
+postpone(q, job_id, delay_ms, tonumber(job_id) or 0)
+return 'done'
