@@ -96,7 +96,8 @@ async def _no_progress(_fraction: float, _message: str) -> None:
 class StageInput:
     """Everything a stage may know: the run, the attempt (from 1), earlier results, and two calls back.
 
-    `earlier` holds the recorded output of every finished stage of this run, by stage name.
+    `earlier` holds the recorded output of every finished stage of this run, by stage name; `review` the
+    doubts that sent the run to status-update, empty when it got there by itself.
     `still_ours` is the lease; `progress(fraction, message)` tells who watches and restarts the time limit.
     """
 
@@ -105,6 +106,7 @@ class StageInput:
     attempt: int
     earlier: Mapping[str, Output]
     still_ours: LeaseCheck
+    review: tuple[Doubt, ...] = ()
     progress: Callable[[float, str], Awaitable[None]] = field(default=_no_progress)
 
     def find(self, kind: type[V]) -> V | None:

@@ -1,0 +1,1 @@
+"""Postgres: the truth. Short transactions, no network and no matching inside them."""

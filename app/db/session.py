@@ -1,0 +1,126 @@
+"""Short transactions against Postgres, with limits set inside each, and errors told by type.
+
+Works behind a transaction pooler: no server-side prepared statements are kept (asyncpg's cache is off),
+no session state is relied on; `SET LOCAL` ends with the transaction.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import asyncpg
+from sqlalchemy import text
+from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
+
+from pipeline.errors import DatabaseUnavailable
+
+LOCK_TIMEOUT_MS = 5_000
+STATEMENT_TIMEOUT_MS = 10_000
+_LIMITS = text(f"SET LOCAL lock_timeout = {LOCK_TIMEOUT_MS}; SET LOCAL statement_timeout = {STATEMENT_TIMEOUT_MS}")
+
+_PASSING = (
+    asyncpg.PostgresConnectionError,
+    asyncpg.CannotConnectNowError,
+    asyncpg.AdminShutdownError,
+    asyncpg.CrashShutdownError,
+    asyncpg.TooManyConnectionsError,
+    asyncpg.InsufficientResourcesError,
+    asyncpg.DeadlockDetectedError,
+    asyncpg.SerializationError,
+    asyncpg.LockNotAvailableError,
+    asyncpg.QueryCanceledError,
+    asyncpg.ReadOnlySQLTransactionError,
+    asyncpg.InterfaceError,
+    OSError,
+    TimeoutError,
+)
+"""What Postgres or the way to it may say today and not tomorrow: none of it is the order's fault."""
+
+
+@dataclass(frozen=True, slots=True)
+class PoolSize:
+    """How many connections one process may hold, and how long (seconds) a caller waits for one."""
+
+    size: int = 5
+    wait_s: float = 10.0
+
+
+def asyncpg_url(url: str) -> str:
+    """`postgresql://..` (as people write it) in the form SQLAlchemy wants."""
+    for scheme in ("postgresql://", "postgres://"):
+        if url.startswith(scheme):
+            return "postgresql+asyncpg://" + url[len(scheme) :]
+    return url
+
+
+class Database:
+    """The one pool of a process."""
+
+    def __init__(self, url: str, pool: PoolSize | None = None) -> None:
+        pool = pool or PoolSize()
+        self.engine: AsyncEngine = create_async_engine(
+            asyncpg_url(url),
+            pool_size=pool.size,
+            max_overflow=0,
+            pool_timeout=pool.wait_s,
+            pool_pre_ping=False,
+            pool_use_lifo=True,
+            connect_args={
+                "timeout": 10,
+                "command_timeout": STATEMENT_TIMEOUT_MS / 1000 + 5,
+                "statement_cache_size": 0,
+                # A pooler hands one server session to many clients: statement names must never collide.
+                "prepared_statement_name_func": lambda: f"po_{secrets.token_hex(8)}",
+                "server_settings": {"application_name": "po-pipeline"},
+            },
+        )
+
+    @asynccontextmanager
+    async def transaction(self) -> AsyncIterator[AsyncConnection]:
+        """One short transaction. Raises DatabaseUnavailable for whatever may pass by itself.
+
+        A failure while committing leaves the outcome unknown: the caller asks the journal, never repeats blindly.
+        """
+        try:
+            async with self.engine.begin() as connection:
+                raw = await connection.get_raw_connection()
+                driver: Any = raw.driver_connection
+                await driver.execute(_LIMITS.text)
+                yield connection
+        except PoolTimeout as error:
+            raise DatabaseUnavailable("no free database connection") from error
+        except DBAPIError as error:
+            if is_passing(error):
+                raise DatabaseUnavailable(_reason(error)) from error
+            raise
+        except (OSError, TimeoutError, asyncpg.InterfaceError, asyncpg.PostgresConnectionError) as error:
+            raise DatabaseUnavailable(_reason(error)) from error
+
+    async def close(self) -> None:
+        """Close the pool."""
+        await self.engine.dispose()
+
+
+def is_passing(error: DBAPIError) -> bool:
+    """Whether the same statement may succeed later, by the driver's type and never by its text."""
+    if error.connection_invalidated:
+        return True
+    cause: BaseException | None = error.orig
+    while cause is not None:
+        if isinstance(cause, _PASSING):
+            return True
+        cause = cause.__cause__
+    return isinstance(error, InterfaceError | OperationalError) and error.orig is None
+
+
+def _reason(error: Exception) -> str:
+    """A driver's error without statement, parameters or address."""
+    cause: Any = getattr(error, "orig", None) or error
+    cause = cause.__cause__ or cause
+    return f"Postgres: {type(cause).__name__}"
