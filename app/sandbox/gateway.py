@@ -1,0 +1,187 @@
+"""One GraphQL request from text to envelope, in the order in which Shopify says no.
+
+Parse, validate against the published contract, coerce variables, limit list sizes, charge, execute, save.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from graphql import (
+    FragmentDefinitionNode,
+    GraphQLError,
+    GraphQLSyntaxError,
+    OperationDefinitionNode,
+    OperationType,
+    execute_sync,
+    get_operation_ast,
+    parse,
+    validate,
+)
+
+from app.sandbox.call import PAGE_SIZE_MAX, Call
+from app.sandbox.cost import QUERY_POINTS_MAX, Bucket, Estimate, actual
+from app.sandbox.schema import load_schema, resolve_plainly
+from app.sandbox.state import now
+from app.sandbox.variables import invalid_variables
+
+if TYPE_CHECKING:
+    from graphql import DocumentNode, FieldNode
+
+    from app.sandbox.state import Shop
+    from app.sandbox.store import Store
+
+Envelope = dict[str, Any]
+
+VARIANTS_MAX = 2048
+"""Shopify: 2,048 entries in one `variants` list; 250 in every other."""
+
+THROTTLED_HELP = "https://shopify.dev/api/usage/rate-limits"
+
+
+@dataclass
+class Gateway:
+    """Answers GraphQL for all shops; requests run one at a time, so each is atomic."""
+
+    store: Store
+    buckets: dict[str, Bucket] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.schema = load_schema()
+
+    def operation_names(self, query: str) -> list[str]:
+        """The root fields a document asks for; empty when it cannot be read."""
+        try:
+            operation = get_operation_ast(parse(query))
+        except GraphQLSyntaxError:
+            return []
+        return [] if operation is None else _root_fields(operation)
+
+    def answer(self, shop: Shop, address: str, body: dict[str, Any]) -> Envelope:
+        """The envelope for one request; HTTP 200 whatever it says."""
+        try:
+            document = parse(body.get("query") or "")
+        except GraphQLSyntaxError as error:
+            return {"errors": [_formatted(error)]}
+        if problems := validate(self.schema, document):
+            return {"errors": [_validation_error(problem) for problem in problems]}
+        operation = get_operation_ast(document, body.get("operationName"))
+        if operation is None:
+            return {"errors": [{"message": "An operation name is required"}]}
+        variables = body.get("variables") or {}
+        if invalid := invalid_variables(self.schema, operation, variables):
+            return {"errors": invalid}
+        if too_long := _oversized(operation, variables):
+            return {"errors": [too_long]}
+        return self._charge_and_execute(Call(shop, self.store, address, now()), document, operation, variables)
+
+    def bucket(self, shop: Shop) -> Bucket:
+        """The shop's points; a restart begins with a full bucket."""
+        if shop.domain not in self.buckets:
+            self.buckets[shop.domain] = Bucket(shop.settings.bucket_size, shop.settings.restore_rate)
+        return self.buckets[shop.domain]
+
+    def _charge_and_execute(
+        self, call: Call, document: DocumentNode, operation: OperationDefinitionNode, variables: dict[str, Any]
+    ) -> Envelope:
+        fragments = {node.name.value: node for node in document.definitions if isinstance(node, FragmentDefinitionNode)}
+        is_mutation = operation.operation is OperationType.MUTATION
+        requested = Estimate(fragments, variables).requested(operation.selection_set, is_mutation=is_mutation)
+        bucket = self.bucket(call.shop)
+        if requested > QUERY_POINTS_MAX and not is_mutation:
+            return {"errors": [_too_expensive(requested)]}
+        if not bucket.take(requested):
+            return throttled(bucket, requested)
+        envelope = self._execute(call, document, operation, variables)
+        used = actual(envelope["data"], requested=requested, is_mutation=is_mutation)
+        bucket.give_back(requested - used)
+        envelope["extensions"] = {"cost": _cost(bucket, requested, used)}
+        return envelope
+
+    def _execute(
+        self, call: Call, document: DocumentNode, operation: OperationDefinitionNode, variables: dict[str, Any]
+    ) -> Envelope:
+        result = execute_sync(
+            self.schema,
+            document,
+            context_value=call,
+            variable_values=variables,
+            operation_name=operation.name.value if operation.name else None,
+            field_resolver=resolve_plainly,
+        )
+        if operation.operation is OperationType.MUTATION:
+            self.store.save(call.shop)
+        envelope: Envelope = {"data": result.data}
+        if result.errors:
+            envelope["errors"] = [_formatted(error) for error in result.errors]
+        return envelope
+
+
+def throttled(bucket: Bucket, requested: int) -> Envelope:
+    """Shopify throttles with HTTP 200, no `data` and `actualQueryCost` null."""
+    extensions = {"code": "THROTTLED", "documentation": THROTTLED_HELP}
+    return {
+        "errors": [{"message": "Throttled", "extensions": extensions}],
+        "extensions": {"cost": _cost(bucket, requested, None)},
+    }
+
+
+def _cost(bucket: Bucket, requested: int, used: int | None) -> dict[str, Any]:
+    return {
+        "requestedQueryCost": requested,
+        "actualQueryCost": used,
+        "throttleStatus": bucket.status(),
+    }
+
+
+def _too_expensive(requested: int) -> dict[str, Any]:
+    message = f"Query cost is {requested}, which exceeds the single query max cost limit ({QUERY_POINTS_MAX})."
+    return {"message": message, "extensions": {"code": "MAX_COST_EXCEEDED", "cost": requested}}
+
+
+def _root_fields(operation: OperationDefinitionNode) -> list[str]:
+    nodes: list[FieldNode] = [
+        node  # type: ignore[misc]  the sandbox's clients write no fragments on the root
+        for node in operation.selection_set.selections
+        if node.kind == "field"
+    ]
+    return [node.name.value for node in nodes]
+
+
+def _formatted(error: GraphQLError) -> dict[str, Any]:
+    if error.original_error is not None and not error.extensions:
+        raise error.original_error
+    return dict(error.formatted)
+
+
+def _validation_error(error: GraphQLError) -> dict[str, Any]:
+    """Shopify names an undefined field in its own words; other rules keep graphql-core's."""
+    formatted = _formatted(error)
+    words = error.message.split("'")
+    if error.message.startswith("Cannot query field"):
+        formatted["message"] = f"Field '{words[1]}' doesn't exist on type '{words[3]}'"
+        formatted["extensions"] = {"code": "undefinedField", "typeName": words[3], "fieldName": words[1]}
+    return formatted
+
+
+def _oversized(operation: OperationDefinitionNode, variables: dict[str, Any]) -> dict[str, Any] | None:
+    """Shopify refuses a list of more than 250 entries before it looks at any of them."""
+    root = _root_fields(operation)[:1]
+    for path, size in _list_sizes(variables, root):
+        most = VARIANTS_MAX if path[-1] == "variants" else PAGE_SIZE_MAX
+        if size > most:
+            return {
+                "message": f"The input array size of {size} is greater than the maximum allowed of {most}.",
+                "path": path,
+                "extensions": {"code": "MAX_INPUT_SIZE_EXCEEDED"},
+            }
+    return None
+
+
+def _list_sizes(value: Any, path: list[str]) -> list[tuple[list[str], int]]:
+    if isinstance(value, dict):
+        return [found for name, inner in value.items() for found in _list_sizes(inner, [*path, name])]
+    if isinstance(value, list):
+        return [(path, len(value)), *(found for inner in value for found in _list_sizes(inner, path))]
+    return []

@@ -1,0 +1,169 @@
+"""The published contract with our resolvers on it; the lists of what the sandbox can do stand here."""
+
+from __future__ import annotations
+
+import re
+from decimal import Decimal, InvalidOperation
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from graphql import (
+    GraphQLError,
+    GraphQLField,
+    GraphQLInterfaceType,
+    GraphQLObjectType,
+    GraphQLResolveInfo,
+    GraphQLScalarType,
+    GraphQLSchema,
+    GraphQLUnionType,
+    build_schema,
+    get_directive_values,
+)
+
+from app.sandbox import inventory, media, metafields, products, publishing, reads, variants
+from app.sandbox.call import Call, Resolver, UserErrors, refused
+from app.sandbox.idempotency import once
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+CONTRACT = Path(__file__).with_name("contract-2026-10.graphql")
+
+MUTATIONS: dict[str, tuple[str, Resolver]] = {
+    "fileCreate": ("write_files", media.file_create),
+    "fileDelete": ("write_files", media.file_delete),
+    "metafieldDefinitionCreate": ("write_products", metafields.definition_create),
+    "metafieldsSet": ("write_products", metafields.metafields_set),
+    "productDelete": ("write_products", products.product_delete),
+    "productSet": ("write_products", products.product_set),
+    "productUpdate": ("write_products", products.product_update),
+    "productVariantsBulkCreate": ("write_products", variants.bulk_create),
+    "productVariantsBulkDelete": ("write_products", variants.bulk_delete),
+    "productVariantsBulkUpdate": ("write_products", variants.bulk_update),
+    "publishablePublish": ("write_publications", publishing.publish),
+    "publishableUnpublish": ("write_publications", publishing.unpublish),
+    "stagedUploadsCreate": ("write_products", media.staged_uploads_create),
+}
+"""Operation -> the access scope it needs, and what performs it."""
+
+IDEMPOTENT_MUTATIONS: dict[str, tuple[str, Resolver]] = {
+    "inventoryActivate": ("write_inventory", inventory.activate),
+    "inventoryAdjustQuantities": ("write_inventory", inventory.adjust),
+    "inventoryMoveQuantities": ("write_inventory", inventory.move),
+    "inventorySetQuantities": ("write_inventory", inventory.set_quantities),
+}
+"""Those on which Shopify requires `@idempotent(key:)` since 2026-04."""
+
+
+def load_schema() -> GraphQLSchema:
+    """Build the contract and bind every resolver to its field."""
+    schema = build_schema(CONTRACT.read_text(encoding="utf-8"))
+    for type_name, fields in {**reads.FIELDS, **reads.NODE_FIELDS}.items():
+        for field_name, resolver in fields.items():
+            _field(schema, type_name, field_name).resolve = _read(resolver)
+    for field in _object(schema, "QueryRoot").fields.values():
+        field.resolve = _counted(field.resolve or _unknown)
+    for field in _object(schema, "Mutation").fields.values():
+        field.resolve = _unknown
+    for name, (scope, resolver) in MUTATIONS.items():
+        _field(schema, "Mutation", name).resolve = _mutation(name, scope, resolver)
+    for name, (scope, resolver) in IDEMPOTENT_MUTATIONS.items():
+        _field(schema, "Mutation", name).resolve = _mutation(name, scope, resolver, idempotent=True)
+    _teach_types(schema)
+    return schema
+
+
+def resolve_plainly(source: Any, info: GraphQLResolveInfo, **_args: Any) -> Any:
+    """A field nobody wrote a resolver for: the attribute of the same name, or an honest refusal."""
+    if isinstance(source, dict):
+        return source.get(info.field_name)
+    name = re.sub(r"([A-Z])", lambda match: "_" + match[1].lower(), info.field_name)
+    if not hasattr(source, name):
+        return _unknown(source, info)
+    return getattr(source, name)
+
+
+def _unknown(_source: Any, info: GraphQLResolveInfo, **_args: Any) -> Any:
+    message = f"The sandbox does not know {info.parent_type.name}.{info.field_name}"
+    raise refused(message, "NOT_IN_SANDBOX")
+
+
+def _read(resolver: Resolver) -> Callable[..., Any]:
+    def resolve(source: Any, info: GraphQLResolveInfo, **args: Any) -> Any:
+        return resolver(source, info.context, args)
+
+    return resolve
+
+
+def _counted(resolve: Callable[..., Any]) -> Callable[..., Any]:
+    def counted(source: Any, info: GraphQLResolveInfo, **args: Any) -> Any:
+        _count(info)
+        return resolve(source, info, **args)
+
+    return counted
+
+
+def _mutation(name: str, scope: str, resolver: Resolver, *, idempotent: bool = False) -> Callable[..., Any]:
+    def perform(source: Any, info: GraphQLResolveInfo, **args: Any) -> Any:
+        call: Call = info.context
+        if scope not in call.shop.scopes:
+            needed = f"`{scope}` access scope."
+            message = f"Access denied for {name} field. Required access: {needed}"
+            raise refused(message, "ACCESS_DENIED", requiredAccess=needed)
+        _count(info)
+        try:
+            if idempotent:
+                return once(name, _idempotency_key(info), call, args, resolver)
+            return resolver(source, call, args)
+        except UserErrors as refusal:
+            return {"userErrors": refusal.errors}
+
+    return perform
+
+
+def _idempotency_key(info: GraphQLResolveInfo) -> str:
+    """Shopify 2026-04: the directive is required; without it the whole field is a BAD_REQUEST."""
+    directive = info.schema.get_directive("idempotent")
+    found = directive and get_directive_values(directive, info.field_nodes[0], info.variable_values)
+    if not found:
+        message = "The @idempotent directive is required for this mutation but was not provided."
+        raise refused(message, "BAD_REQUEST")
+    return str(found["key"])
+
+
+def _count(info: GraphQLResolveInfo) -> None:
+    calls = info.context.shop.calls
+    calls[info.field_name] = calls.get(info.field_name, 0) + 1
+
+
+def _teach_types(schema: GraphQLSchema) -> None:
+    """An abstract type's concrete one is written in the global id; decimals are checked as decimals."""
+    for type_ in schema.type_map.values():
+        if isinstance(type_, GraphQLInterfaceType | GraphQLUnionType):
+            type_.resolve_type = _type_by_id
+        elif isinstance(type_, GraphQLScalarType) and type_.name in {"Decimal", "Money"}:
+            type_.coerce_input_value = _decimal
+
+
+def _type_by_id(value: Any, _info: GraphQLResolveInfo, _type: Any) -> str:
+    return str(value.id).split("/")[3]
+
+
+def _decimal(value: Any) -> str:
+    try:
+        number = Decimal(str(value))
+    except InvalidOperation:
+        raise GraphQLError(f"not a decimal: {value!r}") from None
+    if not number.is_finite():
+        raise GraphQLError(f"not a finite decimal: {value!r}")
+    return str(value)
+
+
+def _object(schema: GraphQLSchema, name: str) -> GraphQLObjectType:
+    found = schema.get_type(name)
+    assert isinstance(found, GraphQLObjectType), f"the contract has no type {name}"  # noqa: S101  ours to spell
+    return found
+
+
+def _field(schema: GraphQLSchema, type_name: str, field_name: str) -> GraphQLField:
+    return _object(schema, type_name).fields[field_name]

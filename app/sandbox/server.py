@@ -1,0 +1,104 @@
+"""Put the sandbox together and serve it, in this process or as one of its own; on 127.0.0.1 and nowhere else."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Any, cast
+
+import uvicorn
+from starlette.applications import Starlette
+
+from app.sandbox.shop import Dropped, ShopServer
+from app.sandbox.store import Store
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Iterable
+    from pathlib import Path
+
+    from starlette.types import ASGIApp, Receive, Scope, Send
+
+    from app.sandbox.state import Shop
+
+HOST = "127.0.0.1"
+SHUTDOWN_S = 1
+
+
+def build_app(state_path: Path | None, shops: Iterable[Shop] = ()) -> ASGIApp:
+    """The ASGI app over one state file; a shop the file already knows keeps what it holds."""
+    store = Store(state_path)
+    for shop in shops:
+        if shop.domain not in store.shops:
+            store.save(shop)
+    app = Starlette(routes=ShopServer(store).routes())
+    return _dropping(app)
+
+
+@asynccontextmanager
+async def run_sandbox(
+    *, port: int = 0, state_path: Path | None = None, shops: Iterable[Shop] = ()
+) -> AsyncIterator[str]:
+    """Serve until the block ends; gives the address."""
+    listener = _listen(port)
+    server = _server(build_app(state_path, shops))
+    serving = asyncio.create_task(server.serve(sockets=[listener]), name="sandbox")
+    try:
+        while not server.started:
+            if serving.done():
+                await serving
+            await asyncio.sleep(0.005)
+        yield f"http://{HOST}:{listener.getsockname()[1]}"
+    finally:
+        server.should_exit = True
+        await serving
+        listener.close()
+
+
+def serve(*, port: int, state_path: Path | None, shops: Iterable[Shop]) -> None:
+    """Serve as a process of its own; one line on stdout says when and where."""
+
+    async def main() -> None:
+        stopped = asyncio.Event()
+        async with run_sandbox(port=port, state_path=state_path, shops=shops) as address:
+            print(f"listening on {address}", flush=True)  # noqa: T201  the line a parent process waits for
+            await stopped.wait()
+
+    asyncio.run(main())
+
+
+def _listen(port: int) -> socket.socket:
+    listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    listener.bind((HOST, port))
+    return listener
+
+
+def _server(app: ASGIApp) -> uvicorn.Server:
+    config = uvicorn.Config(
+        app,
+        http="h11",  # `_dropping` knows this implementation
+        log_config=None,
+        access_log=False,
+        timeout_graceful_shutdown=SHUTDOWN_S,
+    )
+    return uvicorn.Server(config)
+
+
+def _dropping(app: ASGIApp) -> ASGIApp:
+    """Turn `Dropped` into a connection that breaks without an answer.
+
+    ASGI has no word for that, so the transport is taken from uvicorn's own `receive`; waiting for the
+    disconnect keeps uvicorn from answering 500 in our place.
+    """
+
+    async def dropping(scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            await app(scope, receive, send)
+        except Dropped:
+            cycle = cast("Any", receive).__self__
+            cycle.transport.abort()
+            while (await receive())["type"] != "http.disconnect":
+                pass
+
+    return dropping

@@ -1,0 +1,202 @@
+"""The shops' HTTP surface: Admin GraphQL, staged uploads, files; and for tests the state and the faults."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+from uuid import uuid4
+
+from pydantic import BaseModel, Field, ValidationError
+from starlette.datastructures import UploadFile
+from starlette.responses import HTMLResponse, JSONResponse, PlainTextResponse, Response
+from starlette.routing import Route
+
+from app.sandbox.call import Call
+from app.sandbox.faults import AFTER_SUCCESS, Fault, Faults
+from app.sandbox.gateway import Gateway, throttled
+from app.sandbox.media import UPLOAD_MAX, receive_upload
+from app.sandbox.page import render
+from app.sandbox.state import ALL_SCOPES, Settings, Shop, new_shop, now
+from app.sandbox.view import shop_view
+
+if TYPE_CHECKING:
+    from starlette.requests import Request
+
+    from app.sandbox.store import Store
+
+API_VERSION = "2026-10"
+"""The only version spoken; another asked for falls forward to it, as an expired one does at Shopify."""
+
+UNAUTHORIZED = "[API] Invalid API key or access token (unrecognized login or wrong password)"
+
+
+class ShopRequest(BaseModel):
+    """The body of `POST /shops`."""
+
+    domain: str
+    token: str
+    name: str | None = None
+    currency: str = "USD"
+    taxes_included: bool = False
+    locations: list[str] = Field(default=["Warehouse"], min_length=1)
+    scopes: list[str] = list(ALL_SCOPES)
+    settings: Settings = Settings()
+
+
+class Dropped(Exception):
+    """Raised instead of a reply; the server closes the connection without one."""
+
+
+@dataclass
+class ShopServer:
+    """Answers for every shop in the store."""
+
+    store: Store
+    faults: Faults = field(default_factory=Faults)
+
+    def __post_init__(self) -> None:
+        self.gateway = Gateway(self.store)
+
+    def routes(self) -> list[Route]:
+        """The addresses, most specific first."""
+        return [
+            Route("/", self.page),
+            Route("/shops", self.add_shop, methods=["POST"]),
+            Route("/shops/{shop}/admin/api/{version}/graphql.json", self.graphql, methods=["POST"]),
+            Route("/shops/{shop}/state", self.state),
+            Route("/shops/{shop}/faults", self.order_faults, methods=["POST"]),
+            Route("/uploads/{shop}/", self.post_upload, methods=["POST"]),
+            Route("/uploads/{shop}/{key:path}", self.put_upload, methods=["PUT"]),
+            Route("/files/{sha256}", self.file),
+        ]
+
+    async def graphql(self, request: Request) -> Response:
+        """One Admin API request: who asks, what is ordered to go wrong, then the answer."""
+        shop = self.store.shops.get(request.path_params["shop"])
+        if shop is None:
+            return JSONResponse({"errors": "Not Found"}, 404)
+        if request.headers.get("X-Shopify-Access-Token") != shop.token:
+            return JSONResponse({"errors": UNAUTHORIZED}, 401)
+        try:
+            body = await request.json()
+        except json.JSONDecodeError:
+            return JSONResponse({"errors": "Bad Request"}, 400)
+        operations = self.gateway.operation_names(body.get("query") or "")
+        fault = self.faults.take(shop.domain, operations)
+        if fault is not None and fault.kind not in AFTER_SUCCESS:
+            refusal = await self._refuse(shop, fault)
+            if refusal is not None:
+                return refusal
+        envelope = self.gateway.answer(shop, _address(request), body)
+        if fault is not None and fault.kind in AFTER_SUCCESS:
+            await asyncio.sleep(fault.seconds)
+            if fault.kind == "timeout_after_success":
+                raise Dropped
+            return PlainTextResponse("Bad Gateway", 502)
+        headers = {"X-Shopify-API-Version": API_VERSION, "X-Request-Id": str(uuid4())}
+        return JSONResponse(envelope, headers=headers)
+
+    async def _refuse(self, shop: Shop, fault: Fault) -> Response | None:
+        """What a fault before the effect answers; None when it only delays."""
+        if fault.kind == "http_500":
+            return JSONResponse({"errors": "Internal Server Error"}, 500)
+        if fault.kind == "http_429":
+            return JSONResponse({"errors": "Too Many Requests"}, 429, headers={"Retry-After": f"{fault.seconds:.1f}"})
+        if fault.kind == "unauthorized":
+            return JSONResponse({"errors": UNAUTHORIZED}, 401)
+        if fault.kind == "throttled":
+            bucket = self.gateway.bucket(shop)
+            return JSONResponse(throttled(bucket, int(bucket.status()["currentlyAvailable"]) + 1))
+        await asyncio.sleep(fault.seconds)
+        return None
+
+    async def add_shop(self, request: Request) -> Response:
+        """Open a shop, or set an existing one's token, scopes and settings; its goods stay."""
+        try:
+            wanted = ShopRequest.model_validate(await request.json())
+        except ValidationError as error:
+            return JSONResponse({"errors": json.loads(error.json(include_url=False))}, 422)
+        shop = self.store.shops.get(wanted.domain)
+        if shop is None:
+            shop = new_shop(
+                wanted.domain,
+                wanted.token,
+                name=wanted.name,
+                currency=wanted.currency,
+                taxes_included=wanted.taxes_included,
+                locations=tuple(wanted.locations),
+            )
+        shop.token, shop.scopes, shop.settings = wanted.token, wanted.scopes, wanted.settings
+        self.gateway.buckets.pop(shop.domain, None)
+        self.store.save(shop)
+        return JSONResponse(shop_view(shop, now()), 201)
+
+    async def state(self, request: Request) -> Response:
+        """Everything a shop holds; no token, so that a test can look past the API."""
+        shop = self.store.shops.get(request.path_params["shop"])
+        return JSONResponse({"errors": "Not Found"}, 404) if shop is None else JSONResponse(shop_view(shop, now()))
+
+    async def order_faults(self, request: Request) -> Response:
+        """Order failures: one object, or a list of them; an empty list clears all."""
+        given = await request.json()
+        try:
+            orders = [Fault.model_validate(one) for one in (given if isinstance(given, list) else [given])]
+        except ValidationError as error:
+            return JSONResponse({"errors": json.loads(error.json(include_url=False))}, 422)
+        self.faults.order(request.path_params["shop"], orders)
+        return JSONResponse({"ordered": len(orders)}, 201)
+
+    async def post_upload(self, request: Request) -> Response:
+        """A POST target: multipart, all parameters first, `file` last, answered with 201."""
+        async with request.form(max_part_size=UPLOAD_MAX) as form:
+            fields = form.multi_items()
+            last = fields[-1] if fields else ("", "")
+            if last[0] != "file" or not isinstance(last[1], UploadFile):
+                return _storage_error("InvalidArgument", "The last field must be the file.", 400)
+            content = await last[1].read()
+            key = str(form.get("key"))
+            missing = {"policy", "x-goog-signature"} - form.keys()
+        if missing:
+            return _storage_error("AccessDenied", f"Missing parameters: {', '.join(sorted(missing))}", 403)
+        return self._receive(request, key, content, 201)
+
+    async def put_upload(self, request: Request) -> Response:
+        """A PUT target: the raw bytes, answered with 200."""
+        return self._receive(request, request.path_params["key"], await request.body(), 200)
+
+    def _receive(self, request: Request, key: str, content: bytes, status: int) -> Response:
+        shop = self.store.shops.get(request.path_params["shop"])
+        if not 1 <= len(content) <= UPLOAD_MAX:
+            code = "EntityTooLarge" if content else "EntityTooSmall"
+            return _storage_error(code, f"The size must lie between 1 and {UPLOAD_MAX} bytes.", 400)
+        call = shop and Call(shop, self.store, _address(request), now())
+        if shop is None or call is None or receive_upload(call, key, content) is None:
+            return _storage_error("AccessDenied", "Nobody asked for this target.", 403)
+        self.store.save(shop)
+        return _xml(f"<PostResponse><Key>{key}</Key></PostResponse>", status)
+
+    async def file(self, request: Request) -> Response:
+        """An image's bytes, as the shop's own address serves them."""
+        content = self.store.find_file(request.path_params["sha256"])
+        if content is None:
+            return PlainTextResponse("Not Found", 404)
+        return Response(content, media_type="application/octet-stream" if content[:1] == b"<" else "image/*")
+
+    async def page(self, _request: Request) -> Response:
+        """What a person looks at."""
+        return HTMLResponse(render([shop_view(shop, now()) for shop in self.store.shops.values()]))
+
+
+def _address(request: Request) -> str:
+    """This server's address as the client spelled it, so that what is handed out works for that client."""
+    return f"{request.url.scheme}://{request.url.netloc}"
+
+
+def _storage_error(code: str, message: str, status: int) -> Response:
+    return _xml(f"<Error><Code>{code}</Code><Message>{message}</Message></Error>", status)
+
+
+def _xml(body: str, status: int) -> Response:
+    return Response(f"<?xml version='1.0' encoding='UTF-8'?>{body}", status, media_type="application/xml")
