@@ -58,12 +58,15 @@ def open_home(directory: Path | None) -> Iterator[Home]:
         with _held(directory, wait_s=WAIT_FOR_LOCK_S) as home:
             yield home
         return
-    sweep(_temporary_root())
-    path = Path(tempfile.mkdtemp(prefix=PREFIX, dir=_temporary_root()))
-    path.chmod(0o711)  # Postgres may run as another user and must be able to pass through
-    with _held(path, wait_s=0) as home:
+    root = _temporary_root()
+    sweep(root)
+    # Under a name no sweep looks for until it is locked; Postgres as another user must be able to pass through.
+    new = Path(tempfile.mkdtemp(prefix=f".{PREFIX}", dir=root))
+    new.chmod(0o711)
+    with _held(new, wait_s=0) as home:
+        path = new.rename(root / new.name.removeprefix("."))
         try:
-            yield home
+            yield Home(path, home.lock)
         finally:
             shutil.rmtree(path, ignore_errors=True)
 
@@ -72,14 +75,13 @@ def sweep(root: Path) -> int:
     """Remove our temporary directories in `root` that nobody holds any more; return how many."""
     swept = 0
     for path in root.glob(f"{PREFIX}*"):
-        # A directory without its lock file is one second old, and another process is about to hold it.
-        if (path / "lock").exists() and path.stat().st_uid == os.geteuid():
-            try:
+        try:
+            if path.stat().st_uid == os.geteuid():
                 with _held(path, wait_s=0):
                     shutil.rmtree(path, ignore_errors=True)
                     swept += 1
-            except (DirectoryInUse, FileNotFoundError):
-                continue
+        except (DirectoryInUse, FileNotFoundError):
+            continue  # in use, or another process was faster
     return swept
 
 

@@ -70,14 +70,15 @@ def _start(recipe: Recipe, home: Home, port: int) -> subprocess.Popen[bytes]:
     process = _spawn_guard(recipe, home, port)
     try:
         _wait_until_it_answers(recipe, process, port)
-    except BaseException as error:
+    except EmbeddedServerError as error:
         _stop(process)
         said = log.read_bytes()[written_before:].decode(errors="replace")
         if "address already in use" in said.lower():
             raise _PortTaken from None
-        if isinstance(error, EmbeddedServerError):
-            tail = "\n".join(said.splitlines()[-LOG_TAIL_LINES:])
-            raise EmbeddedServerError(f"{error} Its log ({log}) ends:\n{tail}") from None
+        tail = "\n".join(said.splitlines()[-LOG_TAIL_LINES:])
+        raise EmbeddedServerError(f"{error} Its log ({log}) ends:\n{tail}") from None
+    except BaseException:
+        _stop(process)
         raise
     return process
 

