@@ -54,6 +54,14 @@ class BrokenQueue(Permanent):
     """A queue's keys in Redis are not what Bull writes; a person must look at that queue."""
 
 
+class CommandRefused(Permanent):
+    """Redis refuses this command and always will: no permission, or a mistake of ours; `code` is Redis' own."""
+
+    def __init__(self, message: str, *, code: str) -> None:
+        super().__init__(message)
+        self.code = code
+
+
 class VendorRefused(Permanent):
     """A vendor understood the request and refused it; `code` is the vendor's own."""
 

@@ -1,0 +1,81 @@
+"""Listens for what all queues publish and wakes whoever could take the work: an optimisation, never the truth."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from pipeline.queue.keys import Keys
+
+_WAKING = ("waiting@", "stalled@", "resumed")
+
+
+class Events(Protocol):
+    """A connection that listens."""
+
+    async def listen(
+        self,
+        patterns: Sequence[str],
+        *,
+        on_message: Callable[[str, str], None],
+        on_subscribed: Callable[[], None],
+    ) -> None:
+        """Pass on (channel, payload) until cancelled; say so after every (re)subscription."""
+        ...
+
+
+class Notifier:
+    """Turns Bull's channels into three calls, which must return at once.
+
+    `on_wake(queue)`: something may be claimable there. `on_delayed(queue, due_ms)`: a job is due then.
+    `on_resubscribed()`: we listen from now on; what was said before may have been missed, so sweep.
+    """
+
+    def __init__(
+        self,
+        events: Events,
+        keys: Keys,
+        queues: Sequence[str],
+        *,
+        on_wake: Callable[[str], None],
+        on_delayed: Callable[[str, int], None],
+        on_resubscribed: Callable[[], None],
+    ) -> None:
+        self._events = events
+        self._bases = {keys.base(queue): queue for queue in queues}
+        self._on_wake = on_wake
+        self._on_delayed = on_delayed
+        self._on_resubscribed = on_resubscribed
+
+    async def run(self) -> None:
+        """Listen for ever."""
+        patterns = [
+            _literal(base) + suffix
+            for base in self._bases
+            for suffix in ("waiting@*", "stalled@*", "resumed", "delayed")
+        ]
+        await self._events.listen(patterns, on_message=self._pass_on, on_subscribed=self._on_resubscribed)
+
+    def _pass_on(self, channel: str, payload: str) -> None:
+        start, colon, word = channel.rpartition(":")
+        queue = self._bases.get(start + colon)
+        if queue is None:
+            return
+        if word.startswith(_WAKING):
+            self._on_wake(queue)
+        elif word == "delayed":
+            self._tell_due(queue, payload)
+
+    def _tell_due(self, queue: str, payload: str) -> None:
+        try:
+            due_ms = int(float(payload))  # Bull publishes score / 4096, fraction and all
+        except ValueError:
+            return
+        self._on_delayed(queue, due_ms)
+
+
+def _literal(text: str) -> str:
+    """A pattern that matches only this text."""
+    return "".join(f"\\{char}" if char in "*?[]\\" else char for char in text)
