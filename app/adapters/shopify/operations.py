@@ -1,0 +1,161 @@
+"""What we say to Shopify: one constant per operation, each a document of the 2026-10 Admin schema.
+
+Every document has exactly one operation and it is named, so that logs and throttling can speak of it.
+Lists are read in pages of 50: a query may request at most 1,000 points, and the bucket must hold
+what is *requested*, whatever comes back.
+"""
+
+from __future__ import annotations
+
+_VARIANT = """
+fragment VariantFields on ProductVariant {
+  id
+  sku
+  barcode
+  selectedOptions { name value }
+  inventoryItem { id }
+}
+"""
+
+_PRODUCT = (
+    """
+fragment ProductFields on Product {
+  id
+  title
+  status
+  variants(first: 50, after: $after) {
+    nodes { ...VariantFields }
+    pageInfo { hasNextPage endCursor }
+  }
+}
+"""
+    + _VARIANT
+)
+
+SHOP_FACTS = """
+query ShopFacts {
+  shop { currencyCode taxesIncluded }
+  currentAppInstallation { accessScopes { handle } }
+}
+"""
+
+LOCATIONS = """
+query Locations {
+  locations(first: 50) { nodes { id name isActive isFulfillmentService } }
+}
+"""
+
+DEFINE_CUSTOM_ID = """
+mutation DefineCustomId($definition: MetafieldDefinitionInput!) {
+  metafieldDefinitionCreate(definition: $definition) {
+    createdDefinition { id }
+    userErrors { code field message }
+  }
+}
+"""
+
+FIND_PRODUCT = (
+    """
+query FindProduct($identifier: ProductIdentifierInput!, $after: String) {
+  productByIdentifier(identifier: $identifier) { ...ProductFields }
+}
+"""
+    + _PRODUCT
+)
+
+FIND_VARIANTS = (
+    """
+query FindVariants($query: String!) {
+  productVariants(first: 50, query: $query) {
+    nodes { ...VariantFields product { id } }
+  }
+}
+"""
+    + _VARIANT
+)
+
+CREATE_PRODUCT = """
+mutation CreateProduct($identifier: ProductSetIdentifiers!, $input: ProductSetInput!) {
+  productSet(identifier: $identifier, input: $input, synchronous: true) {
+    product { id }
+    userErrors { code field message }
+  }
+}
+"""
+
+ADD_VARIANTS = """
+mutation AddVariants($productId: ID!, $variants: [ProductVariantsBulkInput!]!) {
+  productVariantsBulkCreate(productId: $productId, variants: $variants, strategy: PRESERVE_STANDALONE_VARIANT) {
+    userErrors { code field message }
+  }
+}
+"""
+
+ADJUST_QUANTITIES = """
+mutation AdjustQuantities($input: InventoryAdjustQuantitiesInput!, $key: String!) {
+  inventoryAdjustQuantities(input: $input) @idempotent(key: $key) {
+    inventoryAdjustmentGroup { id }
+    userErrors { code field message }
+  }
+}
+"""
+
+MOVE_QUANTITIES = """
+mutation MoveQuantities($input: InventoryMoveQuantitiesInput!, $key: String!) {
+  inventoryMoveQuantities(input: $input) @idempotent(key: $key) {
+    inventoryAdjustmentGroup { id }
+    userErrors { code field message }
+  }
+}
+"""
+
+MEDIA = """
+query Media($id: ID!, $after: String) {
+  product(id: $id) {
+    media(first: 50, after: $after) {
+      nodes {
+        id
+        alt
+        status
+        mediaErrors { code message }
+        ... on MediaImage { image { url } originalSource { url } }
+      }
+      pageInfo { hasNextPage endCursor }
+    }
+  }
+}
+"""
+
+STAGE_UPLOAD = """
+mutation StageUpload($input: [StagedUploadInput!]!) {
+  stagedUploadsCreate(input: $input) {
+    stagedTargets { url resourceUrl parameters { name value } }
+    userErrors { field message }
+  }
+}
+"""
+
+ATTACH_MEDIA = """
+mutation AttachMedia($product: ProductUpdateInput!, $media: [CreateMediaInput!]!) {
+  productUpdate(product: $product, media: $media) {
+    product { id }
+    userErrors { field message }
+  }
+}
+"""
+
+ALL = (
+    SHOP_FACTS,
+    LOCATIONS,
+    DEFINE_CUSTOM_ID,
+    FIND_PRODUCT,
+    FIND_VARIANTS,
+    CREATE_PRODUCT,
+    ADD_VARIANTS,
+    ADJUST_QUANTITIES,
+    MOVE_QUANTITIES,
+    MEDIA,
+    STAGE_UPLOAD,
+    ATTACH_MEDIA,
+)
+"""For the test that validates each against the contract."""
