@@ -11,7 +11,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
 from pipeline.contract import StageInput
-from pipeline.ports import EffectStore
+from pipeline.ports import Effect, EffectStore
 
 Answer = Mapping[str, Any]
 """What the vendor said, as JSON: ids to find the thing again."""
@@ -38,20 +38,21 @@ class Ledger:
         parameters: Mapping[str, Any],
         *,
         call: Callable[[Mapping[str, Any]], Awaitable[Answer]],
-        ask: Callable[[Mapping[str, Any]], Awaitable[Answer | None]],
+        ask: Callable[[Effect], Awaitable[Answer | None]],
     ) -> Answer:
         """Return the vendor's answer to the effect named `key`, making the call only if it never happened.
 
-        `call` and `ask` are given the *first* parameters written for this key, so that a repeat is the same
-        request byte for byte (Shopify compares the variables of an idempotency key). `ask` returns the
-        answer if the vendor has it, None if the vendor is certain that it has not.
+        `call` is given the *first* parameters written for this key, so that a repeat is the same request byte
+        for byte (Shopify compares the variables of an idempotency key). `ask` is given the intent as it was
+        first written: a vendor that remembers keys for a day is asked by its age. It returns the answer if
+        the vendor has it, None if calling (again) is certainly safe.
         """
         run, fence = given.run.id, given.run.fence
         effect = await self._store.intend(run, fence, key, parameters)
         self._reach("intent")
         if effect.state == "confirmed":
             return effect.external
-        answer = None if effect.fresh else await ask(effect.parameters)
+        answer = None if effect.fresh else await ask(effect)
         if answer is None:
             given.still_ours()
             answer = await call(effect.parameters)

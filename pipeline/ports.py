@@ -301,11 +301,16 @@ class ShopProduct:
 
 @dataclass(frozen=True, slots=True)
 class ShopMedia:
-    """A picture on a product. `status` is UPLOADED, PROCESSING, READY or FAILED; `alt` carries our mark."""
+    """A picture on a product. `status` is UPLOADED, PROCESSING, READY or FAILED.
+
+    `source` is its address in the shop, empty while the shop still works on it; it ends in the name the
+    picture was uploaded under, unless the shop chose another.
+    """
 
     id: str
     status: str
     alt: str
+    source: str = ""
     error: str = ""
 
 
@@ -326,6 +331,10 @@ class Shop(Protocol):
 
     async def find_product(self, draft_id: str) -> ShopProduct | None:
         """The product carrying our custom id."""
+        ...
+
+    async def find_by_id(self, product_id: str) -> ShopProduct | None:
+        """The product of that id with all its variants; None when the merchant deleted it."""
         ...
 
     async def find_variants(self, *, sku: str = "", barcode: str = "") -> Sequence[ShopVariant]:
