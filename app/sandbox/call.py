@@ -72,7 +72,7 @@ def connection(items: Sequence[Any], args: Args) -> dict[str, Any]:
         end = _position(cursors, args["before"])
     if first is not None:
         end = min(end, begin + first)
-    else:
+    if last is not None:
         begin = max(begin, end - last)
     page = ordered[begin:end]
     return {

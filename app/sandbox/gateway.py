@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from graphql import (
+    FieldNode,
     FragmentDefinitionNode,
     GraphQLError,
     GraphQLSyntaxError,
@@ -27,7 +28,7 @@ from app.sandbox.state import now
 from app.sandbox.variables import invalid_variables
 
 if TYPE_CHECKING:
-    from graphql import DocumentNode, FieldNode
+    from graphql import DocumentNode
 
     from app.sandbox.state import Shop
     from app.sandbox.store import Store
@@ -141,12 +142,7 @@ def _too_expensive(requested: int) -> dict[str, Any]:
 
 
 def _root_fields(operation: OperationDefinitionNode) -> list[str]:
-    nodes: list[FieldNode] = [
-        node  # type: ignore[misc]  the sandbox's clients write no fragments on the root
-        for node in operation.selection_set.selections
-        if node.kind == "field"
-    ]
-    return [node.name.value for node in nodes]
+    return [node.name.value for node in operation.selection_set.selections if isinstance(node, FieldNode)]
 
 
 def _formatted(error: GraphQLError) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Shopify's `@idempotent(key:)`: the same key with the same variables gets the first result, whatever happened since."""
+"""Shopify's `@idempotent(key:)`: the same key with the same variables gets the first result again."""
 
 from __future__ import annotations
 

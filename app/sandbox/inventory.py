@@ -56,7 +56,7 @@ def adjust(_source: Any, call: Call, args: Args) -> dict[str, Any]:
         raise no(["input", "name"], message, "INVALID_QUANTITY_NAME")
     ledgers = {change.get("ledgerDocumentUri") for change in given["changes"]} - {None}
     if len(ledgers) > 1:
-        message = "All changes must have the same ledger document URI or, in the case of adjusting available, no ledger document URI."
+        message = "All changes must have the same ledger document URI."
         errors.append(user_error(["input", "changes"], message, "MAX_ONE_LEDGER_DOCUMENT"))
     for index, change in enumerate(given["changes"]):
         path: Path = ["input", "changes", index]

@@ -16,6 +16,7 @@ from app.sandbox.state import Media, Upload
 
 if TYPE_CHECKING:
     from app.sandbox.state import Shop
+    from app.sandbox.store import Store
 
 UPLOAD_MAX = 20 * 1024 * 1024
 """Shopify's signed policy: content-length-range 1..20,971,520."""
@@ -97,11 +98,11 @@ def make_media(call: Call, entry: Args) -> Media:
     return media
 
 
-def receive_upload(call: Call, key: str, content: bytes) -> Upload | None:
+def receive_upload(shop: Shop, store: Store, key: str, content: bytes) -> Upload | None:
     """Keep the bytes posted to a staged target; None when nobody asked for that target."""
-    upload = call.shop.uploads.get(key)
+    upload = shop.uploads.get(key)
     if upload is not None:
-        upload.sha256, upload.size = call.store.keep_file(content), len(content)
+        upload.sha256, upload.size = store.keep_file(content), len(content)
     return upload
 
 
@@ -143,9 +144,8 @@ def _fetch(call: Call, source: str) -> bytes | None:
     uploads = upload_address(call.address, call.shop) + "/"
     if source.startswith(uploads):
         upload = call.shop.uploads.get(source.removeprefix(uploads))
-        return upload and upload.sha256 and call.store.find_file(upload.sha256)  # type: ignore[return-value]  "" is never a hash
-    path = urlsplit(source).path
-    return find_picture(path) if source.startswith(f"{call.address}/images/") else None
+        return call.store.find_file(upload.sha256) if upload and upload.sha256 else None
+    return find_picture(urlsplit(source).path) if source.startswith(f"{call.address}/images/") else None
 
 
 def _inspect(call: Call, media: Media, content: bytes) -> None:

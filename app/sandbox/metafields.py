@@ -147,7 +147,7 @@ def _owner_by_custom_id(shop: Shop, owner: str, custom_id: Args) -> str | None:
 
 
 def _set_errors(shop: Shop, entry: Args, index: int) -> list[dict[str, Any]]:
-    path = ["metafields", index]
+    path: list[str | int] = ["metafields", index]
     owner_id = entry["ownerId"]
     if owner_id not in shop.products and shop.variant(owner_id) is None and owner_id not in shop.locations:
         return [user_error([*path, "ownerId"], "Owner does not exist.", "INVALID")]

@@ -134,9 +134,10 @@ def _is_custom_id(entry: Args, custom_id: Args) -> bool:
 
 
 def _errors_of_fields(shop: Shop, given: Args, found: Product | None, path: Path) -> Errors:
-    errors = []
-    for field in sorted(_UNKNOWN_FIELDS & given.keys()):
-        errors.append(user_error([*path, field], f"The sandbox does not know {field}", "INVALID_INPUT"))
+    errors = [
+        user_error([*path, field], f"The sandbox does not know {field}", "INVALID_INPUT")
+        for field in sorted(_UNKNOWN_FIELDS & given.keys())
+    ]
     if not (given.get("title") or (found and "title" not in given)):
         errors.append(user_error([*path, "title"], "Title can't be blank", "INVALID_INPUT"))
     texts = {field: given.get(field) or "" for field in ("title", "handle", "vendor", "productType")}
@@ -151,7 +152,7 @@ def _errors_of_fields(shop: Shop, given: Args, found: Product | None, path: Path
             message = f"Handle '{given['handle']}' already in use. Please provide a new handle."
             errors.append(user_error([*path, "handle"], message, "HANDLE_NOT_UNIQUE"))
     entries = given.get("metafields") or []
-    for index, message in metafields.errors_of(shop, found and found.id, "PRODUCT", entries):
+    for index, message in metafields.errors_of(shop, found.id if found else None, "PRODUCT", entries):
         errors.append(user_error([*path, "metafields", index], message, "INVALID_METAFIELD"))
     for index, entry in enumerate(given.get("files") or []):
         if entry.get("id") is not None and entry["id"] not in shop.media:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -14,7 +15,7 @@ from app.sandbox.state import APP_ID, QUANTITY_NAMES
 if TYPE_CHECKING:
     from datetime import datetime
 
-    from app.sandbox.state import InventoryItem, Media, Product, Shop, Variant
+    from app.sandbox.state import InventoryItem, Media, Metafield, Product, Shop, Variant
 
 
 @dataclass(frozen=True)
@@ -256,6 +257,13 @@ def _plain(html: str) -> str:
     return re.sub(r"<[^>]+>", "", html)
 
 
+def _parsed(metafield: Metafield) -> Any:
+    """Text types are their own value; every other type is written as JSON."""
+    if metafield.type in {"json", "boolean"} or metafield.type.startswith(("list.", "number_")):
+        return json.loads(metafield.value)
+    return metafield.value
+
+
 def _shelf(name: str) -> Resolver:
     return lambda _source, call, args: connection(list(getattr(call.shop, name).values()), args)
 
@@ -382,7 +390,7 @@ NODE_FIELDS: dict[str, dict[str, Resolver]] = {
         "definition": lambda one, call, _args: call.shop.find_definition(
             metafields.owner_type(one.owner_id), one.namespace, one.key
         ),
-        "jsonValue": lambda one, _call, _args: one.value,
+        "jsonValue": lambda one, _call, _args: _parsed(one),
         "legacyResourceId": _legacy_id,
         "owner": lambda one, call, _args: find_node(call.shop, one.owner_id),
         "ownerType": lambda one, _call, _args: metafields.owner_type(one.owner_id),

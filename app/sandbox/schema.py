@@ -27,6 +27,7 @@ from app.sandbox.idempotency import once
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+Info = GraphQLResolveInfo[Call]
 CONTRACT = Path(__file__).with_name("contract-2026-10.graphql")
 
 MUTATIONS: dict[str, tuple[str, Resolver]] = {
@@ -73,7 +74,7 @@ def load_schema() -> GraphQLSchema:
     return schema
 
 
-def resolve_plainly(source: Any, info: GraphQLResolveInfo, **_args: Any) -> Any:
+def resolve_plainly(source: Any, info: Info, **_args: Any) -> Any:
     """A field nobody wrote a resolver for: the attribute of the same name, or an honest refusal."""
     if isinstance(source, dict):
         return source.get(info.field_name)
@@ -83,20 +84,20 @@ def resolve_plainly(source: Any, info: GraphQLResolveInfo, **_args: Any) -> Any:
     return getattr(source, name)
 
 
-def _unknown(_source: Any, info: GraphQLResolveInfo, **_args: Any) -> Any:
+def _unknown(_source: Any, info: Info, **_args: Any) -> Any:
     message = f"The sandbox does not know {info.parent_type.name}.{info.field_name}"
     raise refused(message, "NOT_IN_SANDBOX")
 
 
 def _read(resolver: Resolver) -> Callable[..., Any]:
-    def resolve(source: Any, info: GraphQLResolveInfo, **args: Any) -> Any:
+    def resolve(source: Any, info: Info, **args: Any) -> Any:
         return resolver(source, info.context, args)
 
     return resolve
 
 
 def _counted(resolve: Callable[..., Any]) -> Callable[..., Any]:
-    def counted(source: Any, info: GraphQLResolveInfo, **args: Any) -> Any:
+    def counted(source: Any, info: Info, **args: Any) -> Any:
         _count(info)
         return resolve(source, info, **args)
 
@@ -104,7 +105,7 @@ def _counted(resolve: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _mutation(name: str, scope: str, resolver: Resolver, *, idempotent: bool = False) -> Callable[..., Any]:
-    def perform(source: Any, info: GraphQLResolveInfo, **args: Any) -> Any:
+    def perform(source: Any, info: Info, **args: Any) -> Any:
         call: Call = info.context
         if scope not in call.shop.scopes:
             needed = f"`{scope}` access scope."
@@ -121,7 +122,7 @@ def _mutation(name: str, scope: str, resolver: Resolver, *, idempotent: bool = F
     return perform
 
 
-def _idempotency_key(info: GraphQLResolveInfo) -> str:
+def _idempotency_key(info: Info) -> str:
     """Shopify 2026-04: the directive is required; without it the whole field is a BAD_REQUEST."""
     directive = info.schema.get_directive("idempotent")
     found = directive and get_directive_values(directive, info.field_nodes[0], info.variable_values)
@@ -131,7 +132,7 @@ def _idempotency_key(info: GraphQLResolveInfo) -> str:
     return str(found["key"])
 
 
-def _count(info: GraphQLResolveInfo) -> None:
+def _count(info: Info) -> None:
     calls = info.context.shop.calls
     calls[info.field_name] = calls.get(info.field_name, 0) + 1
 
@@ -145,7 +146,7 @@ def _teach_types(schema: GraphQLSchema) -> None:
             type_.coerce_input_value = _decimal
 
 
-def _type_by_id(value: Any, _info: GraphQLResolveInfo, _type: Any) -> str:
+def _type_by_id(value: Any, _info: Info, _type: Any) -> str:
     return str(value.id).split("/")[3]
 
 
@@ -166,4 +167,5 @@ def _object(schema: GraphQLSchema, name: str) -> GraphQLObjectType:
 
 
 def _field(schema: GraphQLSchema, type_name: str, field_name: str) -> GraphQLField:
-    return _object(schema, type_name).fields[field_name]
+    field: GraphQLField = _object(schema, type_name).fields[field_name]
+    return field

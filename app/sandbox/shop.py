@@ -13,7 +13,6 @@ from starlette.datastructures import UploadFile
 from starlette.responses import HTMLResponse, JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
 
-from app.sandbox.call import Call
 from app.sandbox.faults import AFTER_SUCCESS, Fault, Faults
 from app.sandbox.gateway import Gateway, throttled
 from app.sandbox.media import UPLOAD_MAX, receive_upload
@@ -171,8 +170,7 @@ class ShopServer:
         if not 1 <= len(content) <= UPLOAD_MAX:
             code = "EntityTooLarge" if content else "EntityTooSmall"
             return _storage_error(code, f"The size must lie between 1 and {UPLOAD_MAX} bytes.", 400)
-        call = shop and Call(shop, self.store, _address(request), now())
-        if shop is None or call is None or receive_upload(call, key, content) is None:
+        if shop is None or receive_upload(shop, self.store, key, content) is None:
             return _storage_error("AccessDenied", "Nobody asked for this target.", 403)
         self.store.save(shop)
         return _xml(f"<PostResponse><Key>{key}</Key></PostResponse>", status)

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from graphql import (
     GraphQLEnumType,
     GraphQLError,
     GraphQLInputObjectType,
-    GraphQLInputType,
     GraphQLList,
     GraphQLNonNull,
     GraphQLScalarType,
@@ -22,6 +21,8 @@ from graphql import (
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from graphql import GraphQLInputType
+
 Problem = dict[str, Any]
 Path = list[str | int]
 
@@ -33,11 +34,11 @@ def invalid_variables(
     errors = []
     for definition in operation.variable_definitions or ():
         name = definition.variable.name.value
-        type_ = type_from_ast(schema, definition.type)
+        type_ = cast("GraphQLInputType", type_from_ast(schema, definition.type))
         value = variables.get(name, Undefined)
         if value is Undefined and definition.default_value is not None:
             continue
-        problems = list(_problems(value, type_, []))  # type: ignore[arg-type]  validation refused output types
+        problems = list(_problems(value, type_, []))
         if problems:
             errors.append(_error(name, print_ast(definition.type), value, problems))
     return errors

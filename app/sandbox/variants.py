@@ -222,7 +222,7 @@ def _named_options(product: Product, given: list[Args], path: Path) -> tuple[dic
     for entry in given:
         option = entry.get("optionName") or names.get(entry.get("optionId") or "")
         value = entry.get("name") or value_names.get(entry.get("id") or "")
-        if option not in names.values() or value is None:
+        if option is None or option not in names.values() or value is None:
             code = "OPTION_VALUES_FOR_NUMBER_OF_UNKNOWN_OPTIONS"
             return {}, [user_error([*path, "optionValues"], "Option does not exist", code)]
         chosen[option] = value
