@@ -1,0 +1,58 @@
+"""How a run ended, said so that a merchant knows what now stands in the shop and what does not."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from pipeline.domain.purchase_order import Doubt
+from pipeline.domain.results import RunOutcome, ShopSync
+
+ANNOUNCED = "announced"
+ACCEPTED = "accepted"
+REJECTED = "rejected"
+
+
+def needs_review(doubts: Sequence[Doubt]) -> RunOutcome:
+    """The outcome of a run that waits for a person: every reason once, blocking ones first."""
+    ordered = sorted(doubts, key=lambda doubt: not doubt.blocking)
+    return RunOutcome(state="needs_review", summary=" ".join(dict.fromkeys(doubt.message for doubt in ordered)))
+
+
+def completed(sync: ShopSync, *, receipt: bool) -> RunOutcome:
+    """The outcome of a run that did what it could: products and units counted from what the shop confirmed."""
+    parts = [_received(sync)] if receipt else [_products(sync), _announced(sync)]
+    summary = ", ".join(parts)
+    return RunOutcome(state="completed", summary=f"{summary}. {sync.note}" if sync.note else summary)
+
+
+def _products(sync: ShopSync) -> str:
+    variants = sum(len(product.variants) for product in sync.products)
+    text = f"{_count(len(sync.products), 'product')} ({_count(variants, 'variant')})"
+    created = sum(product.created for product in sync.products)
+    return text if created == len(sync.products) else f"{text}, {created} of them new"
+
+
+def _announced(sync: ShopSync) -> str:
+    units = _units(sync, ANNOUNCED)
+    if not units:
+        return "no units announced"
+    return f"{_count(units, 'unit')} announced as incoming{_place(sync)}"
+
+
+def _received(sync: ShopSync) -> str:
+    text = f"{_count(_units(sync, ACCEPTED), 'unit')} received into stock{_place(sync)}"
+    rejected = _units(sync, REJECTED)
+    return f"{text}, {_count(rejected, 'unit')} rejected" if rejected else text
+
+
+def _units(sync: ShopSync, move: str) -> int:
+    return sum(entry.quantity for entry in sync.stock if entry.move == move)
+
+
+def _place(sync: ShopSync) -> str:
+    """The location by the number Shopify's address bar shows."""
+    return f" at location {sync.location_id.rpartition('/')[2]}" if sync.location_id else ""
+
+
+def _count(number: int, word: str) -> str:
+    return f"{number:,} {word}" if number == 1 else f"{number:,} {word}s"
