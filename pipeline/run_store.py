@@ -16,6 +16,14 @@ from pipeline.domain.intake import HandOff, Intake
 from pipeline.domain.purchase_order import Doubt
 from pipeline.domain.results import Output
 
+OUR_JOBS = "po-"
+"""What the ids of our own jobs begin with; they hold the run's id and mean one thing for ever."""
+
+
+def job_ref(job_id: str, timestamp_ms: int) -> str:
+    """Our own ids are unique by themselves; Bull's numbers only together with the moment they were added."""
+    return job_id if job_id.startswith(OUR_JOBS) else f"{job_id}@{timestamp_ms}"
+
 
 @dataclass(frozen=True, slots=True)
 class Ticket:
@@ -31,6 +39,11 @@ class Ticket:
     stalled: int
     worker: str
     request: HandOff | Intake | str
+
+    @property
+    def ref(self) -> str:
+        """A name for this job that stays true when Redis is emptied and Bull's numbers start again."""
+        return job_ref(self.job_id, self.timestamp_ms)
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +69,7 @@ class NextJob:
     @property
     def job_id(self) -> str:
         """The id Bull knows it by; never numeric, so it cannot meet one of Bull's counters."""
-        return f"po-{self.run_id}-{self.stage}-{self.entry}"
+        return f"{OUR_JOBS}{self.run_id}-{self.stage}-{self.entry}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,10 +83,10 @@ class NotDue:
 
 @dataclass(frozen=True, slots=True)
 class AskLive:
-    """Another job is the run's job of record: is it still live in Redis? Load again with the answer."""
+    """Another job (`ref`) is the run's job of record: is it still live in Redis? Load again with the answer."""
 
     stage: str
-    job_id: str
+    ref: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,11 +100,14 @@ class Dead:
 
 
 @dataclass(frozen=True, slots=True)
-class TooNew:
-    """A newer release handed this job on; leave it to newer workers."""
+class Later:
+    """Not now, and nobody's fault: put the job off by `after_s` seconds, uncounted."""
+
+    reason: str
+    after_s: float
 
 
-Loaded = Ready | NotDue | AskLive | Dead | TooNew
+Loaded = Ready | NotDue | AskLive | Dead | Later
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,7 +142,7 @@ class RunStore(Protocol):
     async def load(self, ticket: Ticket, *, not_live: str | None = None, live: str | None = None) -> Loaded:
         """Decide what a claimed job means and, if it is due, take the run: raise its fence, open an attempt.
 
-        `live`/`not_live` answer an earlier AskLive about the job of that id.
+        `live`/`not_live` answer an earlier AskLive about the job of that ref.
         """
         ...
 

@@ -1,0 +1,135 @@
+"""Turns a job into a run: once per upload, however many jobs name it."""
+
+from __future__ import annotations
+
+import uuid
+from typing import Any
+
+from sqlalchemy import RowMapping, func, select
+from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from app.db.tables import documents, merchants, runs, stage_runs
+from pipeline import flow
+from pipeline.domain.intake import HandOff, Intake
+from pipeline.run_store import Ticket
+
+_NAMESPACE = uuid.UUID("6f1c5ad2-7a63-4d5c-9a3e-0b7e0c1f2d34")
+
+
+async def locked_run(connection: AsyncConnection, run_id: str) -> RowMapping | None:
+    """The run's row, locked until the transaction ends."""
+    found = await connection.execute(select(runs).where(runs.c.id == run_id).with_for_update())
+    return found.mappings().one_or_none()
+
+
+async def run_of(connection: AsyncConnection, ticket: Ticket) -> RowMapping | None:
+    """The locked run a job belongs to, accepted now if this is the first job to name its upload.
+
+    None when a hand-off names a run that does not exist.
+    """
+    match ticket.request:
+        case HandOff(run_id=run_id):
+            return await locked_run(connection, run_id)
+        case Intake() as intake:
+            return await _accept(connection, intake)
+        case str() as problem:
+            return await _accept_broken(connection, ticket, problem)
+
+
+async def _accept(connection: AsyncConnection, intake: Intake) -> RowMapping | None:
+    run_id = _derived("run", intake.merchant_id, intake.upload_id)
+    existing = await locked_run(connection, run_id)
+    if existing is not None:
+        return existing
+    document_id = await _document(connection, intake)
+    await connection.execute(
+        insert(runs)
+        .values(
+            id=run_id,
+            merchant_id=intake.merchant_id,
+            kind="order",
+            upload_id=intake.upload_id,
+            workflow_id=intake.workflow_id,
+            document_id=document_id,
+            upstream_order_id=intake.purchase_order_id,
+            state="running",
+            due_stage=flow.FIRST,
+            due_since=func.now(),
+        )
+        .on_conflict_do_nothing()
+    )
+    return await locked_run(connection, run_id)
+
+
+async def _document(connection: AsyncConnection, intake: Intake) -> str:
+    """The upload's document row; one that came by HTTP or CLI is there already, with its bytes."""
+    values: dict[str, Any] = {
+        "id": _derived("document", intake.merchant_id, intake.upload_id),
+        "merchant_id": intake.merchant_id,
+        "upload_id": intake.upload_id,
+        "name": intake.file_name,
+        "mime": intake.mime,
+        "location": intake.location,
+        "content": intake.inline,
+    }
+    await connection.execute(insert(documents).values(**values).on_conflict_do_nothing())
+    found = await connection.execute(
+        select(documents.c.id).where(
+            documents.c.merchant_id == intake.merchant_id, documents.c.upload_id == intake.upload_id
+        )
+    )
+    document_id: str = found.scalar_one()
+    return document_id
+
+
+async def _accept_broken(connection: AsyncConnection, ticket: Ticket, problem: str) -> RowMapping | None:
+    """A run that is dead on arrival, so that a job nobody can understand is seen where people look."""
+    run_id = _derived("job", ticket.stage, ticket.ref)
+    await connection.execute(
+        insert(runs)
+        .values(
+            id=run_id,
+            merchant_id="",
+            kind="order",
+            upload_id=f"job:{ticket.stage}:{ticket.ref}",
+            workflow_id="",
+            state="failed",
+            job_id=ticket.ref,
+            failed_stage=ticket.stage,
+            failure_code="bad_envelope",
+            failure=problem,
+            finished_at=func.now(),
+        )
+        .on_conflict_do_nothing()
+    )
+    await connection.execute(
+        insert(stage_runs)
+        .values(
+            run_id=run_id,
+            stage=ticket.stage,
+            entry=0,
+            attempt=1,
+            fence=0,
+            state="failed",
+            worker=ticket.worker,
+            job_id=ticket.ref,
+            ended_at=func.now(),
+            error_code="bad_envelope",
+            error=problem,
+        )
+        .on_conflict_do_nothing()
+    )
+    return await locked_run(connection, run_id)
+
+
+async def merchant_row(connection: AsyncConnection, merchant_id: str) -> RowMapping | None:
+    """The merchant's row, without its token."""
+    columns = [column for column in merchants.c if column is not merchants.c.shop_token_sealed]
+    found = await connection.execute(select(*columns).where(merchants.c.id == merchant_id))
+    return found.mappings().one_or_none()
+
+
+def _derived(*parts: str) -> str:
+    """The same id for the same thing, so that two jobs for one upload meet on one row."""
+    return str(uuid.uuid5(_NAMESPACE, "|".join(parts)))
