@@ -145,7 +145,9 @@ def _fetch(call: Call, source: str) -> bytes | None:
     if source.startswith(uploads):
         upload = call.shop.uploads.get(source.removeprefix(uploads))
         return call.store.find_file(upload.sha256) if upload and upload.sha256 else None
-    return find_picture(urlsplit(source).path) if source.startswith(f"{call.address}/images/") else None
+    if source.startswith(f"{call.address}/images/"):
+        return find_picture(urlsplit(source).path.rpartition("/")[2])
+    return None
 
 
 def _inspect(call: Call, media: Media, content: bytes) -> None:

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+import signal
 import socket
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, closing, contextmanager
 from typing import TYPE_CHECKING, Any, cast
 
 import uvicorn
 from starlette.applications import Starlette
 
+from app.sandbox import images
+from app.sandbox.model import ModelServer
 from app.sandbox.shop import Dropped, ShopServer
 from app.sandbox.store import Store
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterable
+    from collections.abc import AsyncIterator, Iterable, Iterator
     from pathlib import Path
 
     from starlette.types import ASGIApp, Receive, Scope, Send
@@ -22,26 +25,39 @@ if TYPE_CHECKING:
     from app.sandbox.state import Shop
 
 HOST = "127.0.0.1"
+MODEL_KEY = "sandbox-model-key"
+"""What the model stand-in takes for a key; it opens nothing else."""
+
 SHUTDOWN_S = 1
 
 
-def build_app(state_path: Path | None, shops: Iterable[Shop] = ()) -> ASGIApp:
+def build_app(state_path: Path | None, shops: Iterable[Shop] = (), model_key: str = MODEL_KEY) -> ASGIApp:
     """The ASGI app over one state file; a shop the file already knows keeps what it holds."""
     store = Store(state_path)
     for shop in shops:
         if shop.domain not in store.shops:
             store.save(shop)
-    app = Starlette(routes=ShopServer(store).routes())
-    return _dropping(app)
+
+    @asynccontextmanager
+    async def closing_store(_app: Starlette) -> AsyncIterator[None]:
+        with closing(store):
+            yield
+
+    routes = [*ShopServer(store).routes(), *ModelServer(model_key).routes(), *images.routes()]
+    return _dropping(Starlette(routes=routes, lifespan=closing_store))
 
 
 @asynccontextmanager
 async def run_sandbox(
-    *, port: int = 0, state_path: Path | None = None, shops: Iterable[Shop] = ()
+    *,
+    port: int = 0,
+    state_path: Path | None = None,
+    shops: Iterable[Shop] = (),
+    model_key: str = MODEL_KEY,
 ) -> AsyncIterator[str]:
     """Serve until the block ends; gives the address."""
     listener = _listen(port)
-    server = _server(build_app(state_path, shops))
+    server = _server(build_app(state_path, shops, model_key))
     serving = asyncio.create_task(server.serve(sockets=[listener]), name="sandbox")
     try:
         while not server.started:
@@ -55,16 +71,26 @@ async def run_sandbox(
         listener.close()
 
 
-def serve(*, port: int, state_path: Path | None, shops: Iterable[Shop]) -> None:
-    """Serve as a process of its own; one line on stdout says when and where."""
+def serve(*, port: int, state_path: Path | None, shops: Iterable[Shop], model_key: str) -> None:
+    """Serve as a process of its own until a signal; one line on stdout says when and where."""
 
     async def main() -> None:
         stopped = asyncio.Event()
-        async with run_sandbox(port=port, state_path=state_path, shops=shops) as address:
+        for signum in (signal.SIGINT, signal.SIGTERM):
+            asyncio.get_running_loop().add_signal_handler(signum, stopped.set)
+        async with run_sandbox(port=port, state_path=state_path, shops=shops, model_key=model_key) as address:
             print(f"listening on {address}", flush=True)  # noqa: T201  the line a parent process waits for
             await stopped.wait()
 
     asyncio.run(main())
+
+
+class _Server(uvicorn.Server):
+    """Uvicorn as a guest: signals belong to whoever runs the process."""
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
 
 
 def _listen(port: int) -> socket.socket:
@@ -74,7 +100,7 @@ def _listen(port: int) -> socket.socket:
     return listener
 
 
-def _server(app: ASGIApp) -> uvicorn.Server:
+def _server(app: ASGIApp) -> _Server:
     config = uvicorn.Config(
         app,
         http="h11",  # `_dropping` knows this implementation
@@ -82,7 +108,7 @@ def _server(app: ASGIApp) -> uvicorn.Server:
         access_log=False,
         timeout_graceful_shutdown=SHUTDOWN_S,
     )
-    return uvicorn.Server(config)
+    return _Server(config)
 
 
 def _dropping(app: ASGIApp) -> ASGIApp:
