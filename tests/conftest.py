@@ -9,12 +9,9 @@ One pair of servers serves one pytest process, so workers of pytest-xdist never 
 from __future__ import annotations
 
 import asyncio
-import inspect
 from collections.abc import Callable, Iterator
-from contextlib import suppress
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
-from importlib import import_module
 from itertools import count
 from urllib.parse import urlsplit
 
@@ -89,6 +86,8 @@ class DatabaseAdmin:
 @pytest.fixture(scope="session")
 def database_admin(servers_home: Home, expect_children: Callable[[], None]) -> Iterator[DatabaseAdmin]:
     """This process's PostgreSQL, with the migrated template made; tests take `database_url`."""
+    from app.db.migrate import upgrade  # the others need not wait for SQLAlchemy and Alembic
+
     with (
         start_postgres(servers_home, durable=False) as url,
         asyncio.Runner(loop_factory=asyncio.new_event_loop) as runner,
@@ -98,7 +97,7 @@ def database_admin(servers_home: Home, expect_children: Callable[[], None]) -> I
         try:
             admin = DatabaseAdmin(runner, connection, url)
             admin.execute(f"CREATE DATABASE {TEMPLATE}")
-            _migrate(admin.url_of(TEMPLATE), runner)
+            upgrade(admin.url_of(TEMPLATE))
             yield admin
         finally:
             runner.run(connection.close())
@@ -124,17 +123,6 @@ def database_url(database_admin: DatabaseAdmin, make_database: Callable[[], str]
     url = make_database()
     yield url
     database_admin.execute(f"DROP DATABASE {urlsplit(url).path[1:]} WITH (FORCE)")
-
-
-def _migrate(url: str, runner: asyncio.Runner) -> None:
-    with suppress(ModuleNotFoundError):
-        upgraded = import_module("app.db.migrate").upgrade(url)
-        if inspect.isawaitable(upgraded):
-            runner.run(_awaited(upgraded))
-
-
-async def _awaited(awaitable: object) -> None:
-    await awaitable  # type: ignore[misc]  # `upgrade` may be either kind of function
 
 
 async def _execute(connection: asyncpg.Connection, statement: str) -> None:
