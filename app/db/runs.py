@@ -79,7 +79,7 @@ class PostgresRuns:
         Bull keeps attemptsMade when a person retries a job, so it tells the two apart: the count reaches the
         journal's only after the failure was settled.
         """
-        failures = await _count(connection, run["id"], ticket.stage, run["entry"], "failed")
+        failures = await _failures(connection, run["id"], ticket.stage)
         retried = ticket.attempts_made >= failures and run["job_id"] == ticket.ref
         if not retried or run["failure_code"] == "bad_envelope":
             return Dead(run["failure_code"], run["failure"], failures, run["id"])
@@ -141,7 +141,7 @@ class PostgresRuns:
             )
         )
         await _end_failed(connection, run["id"], ticket.stage, trouble, job_ref=ticket.ref)
-        failures = await _count(connection, run["id"], ticket.stage, run["entry"], "failed")
+        failures = await _failures(connection, run["id"], ticket.stage)
         return Dead(trouble.code, trouble.message, failures, run["id"])
 
     async def _take(
@@ -375,6 +375,16 @@ async def _count(connection: AsyncConnection, run_id: str, stage: str, entry: in
     return found or 0
 
 
+async def _failures(connection: AsyncConnection, run_id: str, stage: str) -> int:
+    """Counted failures over all entries: it only grows, as Bull's attemptsMade does."""
+    found: int | None = await connection.scalar(
+        select(func.count()).where(
+            stage_runs.c.run_id == run_id, stage_runs.c.stage == stage, stage_runs.c.state == "failed"
+        )
+    )
+    return found or 0
+
+
 async def _next_attempt(connection: AsyncConnection, run_id: str, stage: str, entry: int) -> int:
     last: int | None = await connection.scalar(
         select(func.max(stage_runs.c.attempt)).where(
@@ -404,7 +414,7 @@ async def _fail(connection: AsyncConnection, ready: Ready, trouble: Trouble, *, 
         await connection.execute(
             update(runs).where(runs.c.id == ready.run.id).values(due_since=func.now(), updated_at=func.now())
         )
-    return await _count(connection, ready.run.id, ready.stage, ready.run.entry, "failed")
+    return await _failures(connection, ready.run.id, ready.stage)
 
 
 async def _end_failed(

@@ -1,0 +1,173 @@
+"""What people may do to a run: approve, retry, cancel, receive; and to a queue: pause, resume.
+
+Each command is one short transaction that locks the run's row, looks at its state and moves it, raising both
+fence (whoever still works on it can write nothing more) and entry (the next job gets an id nobody has used).
+The caller enqueues the NextJob it is given; if that fails the reconciler does it within a minute.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from sqlalchemy import delete, func, select, update
+from sqlalchemy.dialects.postgresql import insert
+
+from app.db.accept import locked_run
+from app.db.errors import ConflictError, NotFoundError
+from app.db.receiving import Delivered, receive, refuse_second_receipt
+from app.db.tables import audit, effects, queue_pauses, runs
+from pipeline import flow
+from pipeline.run_store import NextJob
+
+if TYPE_CHECKING:
+    from sqlalchemy import RowMapping
+    from sqlalchemy.ext.asyncio import AsyncConnection
+
+    from app.db.session import Database
+
+_WAY_OUT = {
+    "running": "it is being worked on; cancel ends it",
+    "needs_review": "approve lets it go on, cancel ends it",
+    "failed": "retry runs the failed stage again, cancel ends it",
+    "completed": "there is nothing left to do",
+    "cancelled": "upload the document again to start over",
+}
+"""What can be done in each state, in words; every refusal ends with it."""
+
+
+class People:
+    """The commands, by whoever may give them (`who` goes into the audit)."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def approve(self, run_id: str, who: str) -> NextJob:
+        """A person has looked at the doubts and lets the run go on where it left the line."""
+        async with self._database.transaction() as connection:
+            run = await _run_in(connection, run_id, "approve", {"needs_review"})
+            resumed = NextJob(run_id, flow.resume_stage(run["review_stage"]), run["entry"] + 1, run["workflow_id"])
+            await _re_enter(connection, run, resumed, review=[], review_stage="", approved_by=who)
+            await _note(connection, who, "approve", run, {"stage": resumed.stage, "doubts": run["review"]})
+            return resumed
+
+    async def retry(self, run_id: str, who: str) -> NextJob:
+        """Something was put right outside; run the stage that failed once more, with all its attempts."""
+        async with self._database.transaction() as connection:
+            run = await _run_in(connection, run_id, "retry", {"failed"})
+            if run["failed_stage"] not in flow.BY_NAME or not run["merchant_id"]:
+                raise ConflictError(
+                    f"run {run_id} began with a job that says no order ({run['failure']}): send another"
+                )
+            if run["kind"] == "receipt":
+                await refuse_second_receipt(connection, run["order_id"], but=run_id)
+            again = NextJob(run_id, run["failed_stage"], run["entry"] + 1, run["workflow_id"])
+            await _re_enter(connection, run, again, failed_stage="", failure_code="", failure="")
+            await _note(connection, who, "retry", run, {"stage": again.stage, "failure": run["failure"]})
+            return again
+
+    async def cancel(self, run_id: str, who: str) -> None:
+        """End a run for good. What the shop was told already stays there, and the summary says so."""
+        async with self._database.transaction() as connection:
+            run = await _run_in(connection, run_id, "cancel", {"running", "needs_review", "failed"})
+            sent = await _refuse_to_abandon(connection, run)
+            kept = f"; {sent} changes had been sent to the shop and stay there" if sent else ""
+            await connection.execute(
+                update(runs)
+                .where(runs.c.id == run_id)
+                .values(
+                    state="cancelled",
+                    due_stage=None,
+                    due_since=None,
+                    summary=f"Cancelled by {who}{kept}.",
+                    **_raised(run),
+                    finished_at=func.now(),
+                )
+            )
+            await _note(connection, who, "cancel", run, {"from": run["state"], "effects": sent})
+
+    async def receive(self, order_id: str, who: str, delivered: Delivered, *, allow_over: bool = False) -> NextJob:
+        """Goods of an order have arrived: the only way they become sellable. See `app.db.receiving`."""
+        async with self._database.transaction() as connection:
+            receipt = await receive(connection, order_id, who, delivered, allow_over=allow_over)
+            await _note(connection, who, "receive", receipt.run, receipt.details)
+            return receipt.next
+
+    async def pause_queue(self, queue: str, who: str) -> None:
+        """Claim nothing from this queue until it is resumed, even if Redis forgets or a starting Node resumes."""
+        _known(queue)
+        async with self._database.transaction() as connection:
+            await connection.execute(insert(queue_pauses).values(queue=queue, paused_by=who).on_conflict_do_nothing())
+            await _note(connection, who, "pause", {}, {"queue": queue})
+
+    async def resume_queue(self, queue: str, who: str) -> None:
+        """Claim from this queue again."""
+        _known(queue)
+        async with self._database.transaction() as connection:
+            await connection.execute(delete(queue_pauses).where(queue_pauses.c.queue == queue))
+            await _note(connection, who, "resume", {}, {"queue": queue})
+
+
+async def _run_in(connection: AsyncConnection, run_id: str, action: str, states: set[str]) -> RowMapping:
+    """The locked run, in one of these states; otherwise a refusal that says what can be done instead."""
+    run = await locked_run(connection, run_id)
+    if run is None:
+        raise NotFoundError(f"there is no run {run_id}")
+    if run["state"] not in states:
+        raise ConflictError(f"cannot {action} run {run_id}: it is {run['state']} ({_WAY_OUT[run['state']]})")
+    return run
+
+
+def _raised(run: RowMapping) -> dict[str, Any]:
+    return {"fence": run["fence"] + 1, "entry": run["entry"] + 1, "updated_at": func.now()}
+
+
+async def _re_enter(connection: AsyncConnection, run: RowMapping, job: NextJob, **cleared: Any) -> None:
+    """Put the run back on the line, waiting for `job`, whose new hash has not stalled yet."""
+    await connection.execute(
+        update(runs)
+        .where(runs.c.id == run["id"])
+        .values(
+            state="running",
+            due_stage=job.stage,
+            due_since=func.now(),
+            job_id=job.job_id,
+            stall_baseline=0,
+            summary="",
+            finished_at=None,
+            **_raised(run),
+            **cleared,
+        )
+    )
+
+
+async def _refuse_to_abandon(connection: AsyncConnection, run: RowMapping) -> int:
+    """How many changes the shop was sent for this run; refuses to forget units it moved for a receipt.
+
+    Moved units are counted when the stage is recorded. A receipt cancelled between the two would leave them
+    sellable and still open here, to be received once more.
+    """
+    rows = await connection.execute(
+        select(effects.c.state, func.count()).where(effects.c.run_id == run["id"]).group_by(effects.c.state)
+    )
+    sent: dict[str, int] = {state: count for state, count in rows}
+    unsettled = sent.get("confirmed", 0) or (run["state"] == "running" and sent.get("intent", 0))
+    if run["kind"] == "receipt" and unsettled:
+        way_out = "wait for it" if run["state"] == "running" else "retry it"
+        raise ConflictError(f"cannot cancel receipt {run['receipt_id']}: the shop has moved units for it; {way_out}")
+    return sum(sent.values())
+
+
+def _known(queue: str) -> None:
+    if queue not in flow.BY_NAME:
+        raise NotFoundError(f"there is no queue {queue}; there are {', '.join(flow.NAMES)}")
+
+
+async def _note(
+    connection: AsyncConnection, who: str, action: str, run: RowMapping | dict[str, Any], details: dict[str, Any]
+) -> None:
+    """Leave a trace of who did what, in the transaction that did it."""
+    await connection.execute(
+        insert(audit).values(
+            who=who, action=action, run_id=run.get("id"), order_id=run.get("order_id"), details=details
+        )
+    )

@@ -1,0 +1,234 @@
+"""Receiving: what a person counted, checked against what was announced, becomes a run of its own.
+
+A document is not a delivery. Units become sellable only here, by a receipt (kind `receipt`, stages shopify-sync
+and status-update), one open per order: two people unpacking the same boxes must not count them twice.
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+from sqlalchemy import func, select
+from sqlalchemy.dialects.postgresql import insert
+
+from app.db.errors import ConflictError, InvalidError, NotFoundError
+from app.db.journal import restore
+from app.db.tables import (
+    draft_variants,
+    order_revisions,
+    order_variants,
+    purchase_orders,
+    receipt_lines,
+    receipts,
+    runs,
+    stage_runs,
+)
+from pipeline import flow
+from pipeline.domain.results import Drafts
+from pipeline.run_store import NextJob
+
+if TYPE_CHECKING:
+    from sqlalchemy import RowMapping
+    from sqlalchemy.ext.asyncio import AsyncConnection
+
+UNITS_MAX = 1_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class Units:
+    """What came of one line: units taken into stock, units sent back or broken."""
+
+    accepted: int
+    rejected: int = 0
+
+
+Delivered = Mapping[str, Units] | Literal["all"]
+"""By line: its SKU, GTIN, variant id or position in the document. "all": whatever is still open came, and came well."""
+
+
+@dataclass(frozen=True, slots=True)
+class Receipt:
+    """A receipt as entered: its job, its run's row for the audit, and what was counted."""
+
+    next: NextJob
+    run: dict[str, Any]
+    details: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class _Line:
+    """One variant of the order, with the units announced and not yet accounted for."""
+
+    variant_id: str
+    sku: str
+    gtin: str
+    open: int
+    positions: tuple[int, ...]
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        return (self.sku, self.gtin, self.variant_id)
+
+    @property
+    def label(self) -> str:
+        return self.sku or self.gtin or self.variant_id
+
+
+async def receive(
+    connection: AsyncConnection, order_id: str, who: str, delivered: Delivered, *, allow_over: bool
+) -> Receipt:
+    """Write the receipt, its lines and its run. The order's row lock makes people take turns."""
+    order = await _locked_order(connection, order_id)
+    if order["state"] in {"closed", "cancelled"}:
+        raise ConflictError(f"order {order['number'] or order_id} is {order['state']}: nothing more can be received")
+    await refuse_second_receipt(connection, order_id)
+    lines = await _lines(connection, order)
+    counted = _everything_open(lines) if delivered == "all" else _matched(lines, delivered)
+    _check(lines, counted, allow_over=allow_over)
+    return await _write(connection, order, who, counted)
+
+
+async def refuse_second_receipt(connection: AsyncConnection, order_id: str, *, but: str = "") -> None:
+    """One at a time: a failed receipt may have moved units already, so it is settled before the next begins."""
+    found = await connection.execute(
+        select(runs.c.id, runs.c.state).where(
+            runs.c.order_id == order_id,
+            runs.c.kind == "receipt",
+            runs.c.state.in_(["running", "failed", "needs_review"]),
+            runs.c.id != but,
+        )
+    )
+    open_one = found.mappings().first()
+    if open_one is not None:
+        way_out = {"running": "wait for it", "failed": "retry or cancel it", "needs_review": "approve or cancel it"}
+        state = open_one["state"]
+        raise ConflictError(f"another receipt of this order (run {open_one['id']}) is {state}: {way_out[state]} first")
+
+
+async def _locked_order(connection: AsyncConnection, order_id: str) -> RowMapping:
+    found = await connection.execute(
+        select(purchase_orders).where(purchase_orders.c.id == order_id).with_for_update(of=purchase_orders)
+    )
+    order = found.mappings().one_or_none()
+    if order is None:
+        raise NotFoundError(f"there is no order {order_id}")
+    return order
+
+
+async def _lines(connection: AsyncConnection, order: RowMapping) -> list[_Line]:
+    positions = await _positions(connection, order)
+    found = await connection.execute(
+        select(
+            draft_variants.c.id,
+            draft_variants.c.sku,
+            draft_variants.c.gtin,
+            order_variants.c.announced - order_variants.c.received - order_variants.c.rejected,
+        )
+        .join(draft_variants, draft_variants.c.id == order_variants.c.draft_variant_id)
+        .where(order_variants.c.order_id == order["id"])
+        .order_by(draft_variants.c.id)
+    )
+    return [
+        _Line(variant_id, sku, gtin, max(0, still_open), positions.get(variant_id, ()))
+        for variant_id, sku, gtin, still_open in found
+    ]
+
+
+async def _positions(connection: AsyncConnection, order: RowMapping) -> dict[str, tuple[int, ...]]:
+    """The document's line numbers by variant, as the order's latest revision was drafted."""
+    found = await connection.execute(
+        select(stage_runs.c.output_type, stage_runs.c.output)
+        .join(order_revisions, order_revisions.c.run_id == stage_runs.c.run_id)
+        .where(
+            order_revisions.c.order_id == order["id"],
+            order_revisions.c.revision == order["revision"],
+            stage_runs.c.output_type == Drafts.__name__,
+            stage_runs.c.state == "finished",
+        )
+        .order_by(stage_runs.c.entry.desc())
+        .limit(1)
+    )
+    row = found.one_or_none()
+    drafts = restore(*row) if row else None
+    if not isinstance(drafts, Drafts):
+        return {}
+    return {variant.id: variant.plan.positions for draft in drafts.drafts for variant in draft.variants}
+
+
+def _everything_open(lines: Iterable[_Line]) -> dict[str, Units]:
+    return {line.variant_id: Units(line.open) for line in lines if line.open}
+
+
+def _matched(lines: list[_Line], delivered: Mapping[str, Units]) -> dict[str, Units]:
+    """What was counted, by variant; two names for one variant add up."""
+    counted: defaultdict[str, Units] = defaultdict(lambda: Units(0))
+    for name, units in delivered.items():
+        line = _find(lines, name.strip())
+        known = counted[line.variant_id]
+        counted[line.variant_id] = Units(known.accepted + units.accepted, known.rejected + units.rejected)
+    return dict(counted)
+
+
+def _find(lines: list[_Line], name: str) -> _Line:
+    """The line of that name. What is printed on the goods goes before a line number."""
+    found = [line for line in lines if name and name in line.names]
+    if not found and name.isdecimal():
+        found = [line for line in lines if int(name) in line.positions]
+    match found:
+        case [line]:
+            return line
+        case []:
+            raise InvalidError(
+                f"the order has no line {name}; it has {', '.join(line.label for line in lines) or 'none'}"
+            )
+        case _:
+            ids = ", ".join(line.variant_id for line in found)
+            raise InvalidError(f"{name} names {len(found)} variants of this order; use one of their ids: {ids}")
+
+
+def _check(lines: list[_Line], counted: Mapping[str, Units], *, allow_over: bool) -> None:
+    if any(not 0 <= number <= UNITS_MAX for units in counted.values() for number in (units.accepted, units.rejected)):
+        raise InvalidError(f"units are whole numbers from 0 to {UNITS_MAX:,}")
+    if not any(units.accepted or units.rejected for units in counted.values()):
+        raise ConflictError("nothing to receive: no line has units that were announced and not yet received")
+    over = [
+        f"{line.label}: {units.accepted + units.rejected} counted, {line.open} open"
+        for line in lines
+        if (units := counted.get(line.variant_id)) and units.accepted + units.rejected > line.open
+    ]
+    if over and not allow_over:
+        raise ConflictError(f"more than was announced ({'; '.join(over)}): confirm the over-receipt if that is right")
+
+
+async def _write(connection: AsyncConnection, order: RowMapping, who: str, counted: Mapping[str, Units]) -> Receipt:
+    receipt_id, run_id = str(uuid.uuid4()), str(uuid.uuid4())
+    job = NextJob(run_id, flow.ENTRY_OF_KIND["receipt"], 0, f"receipt_{receipt_id}")
+    run = {
+        "id": run_id,
+        "merchant_id": order["merchant_id"],
+        "kind": "receipt",
+        "workflow_id": job.workflow_id,
+        "order_id": order["id"],
+        "order_revision": order["revision"],
+        "supplier_id": order["supplier_id"],
+        "receipt_id": receipt_id,
+        "state": "running",
+        "due_stage": job.stage,
+        "job_id": job.job_id,
+        "fence": 1,
+    }
+    lines = [
+        {"receipt_id": receipt_id, "draft_variant_id": variant, "accepted": units.accepted, "rejected": units.rejected}
+        for variant, units in sorted(counted.items())
+        if units.accepted or units.rejected
+    ]
+    await connection.execute(insert(runs).values(**run, due_since=func.now()))
+    await connection.execute(
+        insert(receipts).values(id=receipt_id, order_id=order["id"], run_id=run_id, entered_by=who)
+    )
+    await connection.execute(insert(receipt_lines), lines)
+    return Receipt(job, run, {"receipt_id": receipt_id, "lines": lines})

@@ -1,0 +1,490 @@
+"""One attempt at one job: load, run, record, settle.
+
+The order of the four is the whole safety of the service. Postgres decides whether the job is due and raises
+the fence (load); the stage works and writes nothing itself (run); one fenced transaction makes the result
+true and says what is due next (record); one script tells Redis (settle). Whatever dies between two of them
+is healed by the next claim of the same job, which asks the journal first.
+"""
+
+from __future__ import annotations
+
+import enum
+import json
+import traceback
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import anyio
+import structlog
+
+from pipeline import flow
+from pipeline.clock import Clock
+from pipeline.contract import Done, Reject, Retry, Review, Stage, StageInput, StageResult
+from pipeline.domain import intake
+from pipeline.errors import DatabaseUnavailable, LeaseLost, Permanent, RedisUnavailable, Temporary, VendorUnavailable
+from pipeline.ports import Progress
+from pipeline.queue.backoff import Random, full_jitter
+from pipeline.queue.bull import Bull
+from pipeline.queue.heartbeat import Heartbeat
+from pipeline.queue.job import ClaimedJob, ClaimNext, Failure, FinishReply, NewJob, Retention, Settled, Successor
+from pipeline.run_store import (
+    AskLive,
+    Dead,
+    Failed,
+    Later,
+    Loaded,
+    NextJob,
+    NotDue,
+    Ready,
+    Recorded,
+    RunStore,
+    Ticket,
+    Trouble,
+    job_ref,
+)
+
+LIVE = frozenset({"waiting", "paused", "active", "delayed"})
+"""Bull's states in which a job will still run. A mere hash (completed, failed, none) is not live."""
+
+SHIELDED_S = 5.0
+"""From record to settle nothing may cancel an attempt, but neither may it hang for ever."""
+
+BACKOFF_CAP_S = 60.0
+WAIT_BASE_S = 5.0
+"""A vendor that names no time is asked again after 5 s, 10 s, .. 60 s."""
+
+COMPLETED = Retention(age_s=3600)
+FAILED = Retention(age_s=7 * 24 * 3600)
+
+_log = structlog.get_logger()
+T = TypeVar("T")
+
+
+class Outcome(enum.Enum):
+    """How an attempt was settled: a closed set."""
+
+    FINISHED = "finished"
+    RETRIED = "retried"
+    DEAD = "dead"
+    RELEASED = "released"
+    LOST = "lost"
+
+
+@dataclass(frozen=True, slots=True)
+class Settlement:
+    """An attempt's end, and the job the same call claimed for this slot, if any."""
+
+    outcome: Outcome
+    next: ClaimedJob | None = None
+
+
+class _Interrupted(enum.Enum):
+    """Why a stage was cancelled from outside."""
+
+    LEASE = "lease"
+    TIME = "time"
+    DRAIN = "drain"
+
+
+def _nowhere(_gap: str) -> None:
+    """Production: every gap between two writes is just passed."""
+
+
+class Runner:
+    """Takes claimed jobs through their attempt. One for the whole process; it keeps no state of its own."""
+
+    def __init__(
+        self,
+        *,
+        bull: Bull,
+        runs: RunStore,
+        stages: Mapping[str, Stage],
+        heartbeat: Heartbeat,
+        progress: Progress,
+        clock: Clock,
+        random: Random,
+        worker: str,
+        reach: Callable[[str], None] = _nowhere,
+    ) -> None:
+        self._bull = bull
+        self._runs = runs
+        self._stages = stages
+        self._heartbeat = heartbeat
+        self._progress = progress
+        self._clock = clock
+        self._random = random
+        self._worker = worker
+        self._reach = reach
+        self._draining = anyio.Event()
+
+    def drain(self) -> None:
+        """Cancel what still runs, at a safe point; each attempt hands its job back."""
+        self._draining.set()
+
+    async def attempt(self, job: ClaimedJob, claim_next: ClaimNext | None) -> Settlement:
+        """Take one claimed job through load, run, record and settle."""
+        self._reach("claim")
+        self._heartbeat.hold(job)
+        try:
+            with structlog.contextvars.bound_contextvars(queue=job.queue, job_id=job.id):
+                loaded = await self._load(job)
+                self._reach("load")
+                match loaded:
+                    case Ready():
+                        return await self._work(job, loaded, claim_next)
+                    case NotDue():
+                        return await self._skip(job, loaded, claim_next)
+                    case Dead():
+                        return await self._bury(job, loaded)
+                    case Later():
+                        return await self._put_off(job, loaded.after_s, loaded.reason)
+                    case AskLive():
+                        return await self._put_off(job, 1.0, "the job of record changes too fast")
+        except (RedisUnavailable, DatabaseUnavailable) as error:
+            _log.warning("attempt handed back", reason=str(error), queue=job.queue, job_id=job.id)
+            return await self._release(job)
+        finally:
+            self._heartbeat.drop(job)
+
+    # ------------------------------------------------------------------------------------------- load
+
+    async def _load(self, job: ClaimedJob) -> Loaded:
+        ticket = await self._ticket(job)
+        loaded = await self._runs.load(ticket)
+        if isinstance(loaded, AskLive):
+            # Asked outside the transaction: a row lock must not wait for the network.
+            live = await self._is_live(loaded)
+            answer = {"live": loaded.ref} if live else {"not_live": loaded.ref}
+            loaded = await self._runs.load(ticket, **answer)
+        return loaded
+
+    async def _ticket(self, job: ClaimedJob) -> Ticket:
+        data = job.data if job.data is not None else await self._bull.data(job.queue, job.id)
+        request: intake.HandOff | intake.Intake | str
+        try:
+            request = intake.parse(data)
+        except intake.BadEnvelopeError as error:
+            request = str(error)
+        if isinstance(request, intake.Intake) and job.queue != flow.FIRST:
+            request = f"stage ai_parsing does not belong in queue {job.queue}"
+        return Ticket(
+            stage=job.queue,
+            job_id=job.id,
+            timestamp_ms=job.timestamp_ms,
+            attempts_made=job.attempts_made,
+            stalled=job.stalled_count,
+            worker=self._worker,
+            request=request,
+        )
+
+    async def _is_live(self, asked: AskLive) -> bool:
+        job_id = asked.ref.partition("@")[0]
+        found = await self._bull.job(asked.stage, job_id)
+        if found is None or job_ref(job_id, found.timestamp_ms) != asked.ref:
+            return False
+        return await self._bull.state(asked.stage, job_id) in LIVE
+
+    # -------------------------------------------------------------------------------------------- run
+
+    async def _work(self, job: ClaimedJob, ready: Ready, claim_next: ClaimNext | None) -> Settlement:
+        with structlog.contextvars.bound_contextvars(run_id=ready.run.id, attempt=ready.attempt):
+            await self._tell(ready, "started")
+            ended = await self._run(job, ready)
+            if isinstance(ended, Done | Review):
+                return await self._finish(job, ready, ended, claim_next)
+            if isinstance(ended, _Interrupted):
+                return await self._interrupted(job, ready, ended)
+            return await self._raised(job, ready, ended)
+
+    async def _interrupted(self, job: ClaimedJob, ready: Ready, why: _Interrupted) -> Settlement:
+        match why:
+            case _Interrupted.DRAIN:
+                return await self._hand_back(job, ready)
+            case _Interrupted.LEASE:
+                return await self._lose(ready)
+            case _Interrupted.TIME:
+                limit_s = flow.BY_NAME[ready.stage].time_limit.total_seconds()
+                trouble = Trouble("stuck", f"{ready.stage} made no progress for {limit_s:g} s")
+                return await self._fail(job, ready, trouble, final=False)
+
+    async def _raised(self, job: ClaimedJob, ready: Ready, error: Exception) -> Settlement:
+        """What an exception means is its type: lost, waiting for a vendor, handed back, or a counted failure."""
+        match error:
+            case LeaseLost():
+                return await self._lose(ready)
+            case VendorUnavailable():
+                return await self._wait(job, ready, error)
+            case Temporary():
+                _log.warning("attempt handed back", reason=str(error))
+                return await self._hand_back(job, ready)
+            case Reject() | Permanent():
+                return await self._fail(job, ready, Trouble(_code(error), str(error)), final=True)
+            case Retry():
+                return await self._fail(job, ready, Trouble("failed", str(error)), final=False, after_s=error.after_s)
+            case _:
+                # Our own bug: the person sees its kind, the journal and the log keep the trace.
+                _log.error("stage raised", exc_info=error)
+                trouble = Trouble("error", f"{type(error).__name__} in {ready.stage}", _trace(error))
+                return await self._fail(job, ready, trouble, final=False)
+
+    async def _run(self, job: ClaimedJob, ready: Ready) -> StageResult | Exception | _Interrupted:
+        """Run the stage until it ends, its lease is lost, it makes no progress, or we drain."""
+        limit_s = flow.BY_NAME[ready.stage].time_limit.total_seconds()
+        progressed_at = self._clock.monotonic()
+        ended: StageResult | Exception | _Interrupted = _Interrupted.DRAIN
+
+        async def progress(fraction: float, message: str) -> None:
+            nonlocal progressed_at
+            progressed_at = self._clock.monotonic()
+            await self._tell(ready, "progress", fraction=fraction, message=message)
+
+        async def stuck() -> None:
+            while (left_s := progressed_at + limit_s - self._clock.monotonic()) > 0:
+                await self._clock.sleep(left_s)
+
+        given = StageInput(
+            run=ready.run,
+            stage=ready.stage,
+            attempt=ready.attempt,
+            earlier=ready.earlier,
+            still_ours=job.lease.check,
+            review=ready.review,
+            progress=progress,
+        )
+        async with anyio.create_task_group() as tasks:
+
+            async def watch(event: Callable[[], Awaitable[None]], why: _Interrupted) -> None:
+                nonlocal ended
+                await event()
+                ended = why
+                tasks.cancel_scope.cancel()
+
+            tasks.start_soon(watch, job.lease.wait_lost, _Interrupted.LEASE)
+            tasks.start_soon(watch, stuck, _Interrupted.TIME)
+            tasks.start_soon(watch, self._draining.wait, _Interrupted.DRAIN)
+            try:
+                ended = await self._stages[ready.stage].run(given)
+            except Exception as error:  # noqa: BLE001 every way a stage can end is decided in _work
+                ended = error
+            tasks.cancel_scope.cancel()
+        return ended
+
+    # --------------------------------------------------------------------------------- record, settle
+
+    async def _finish(
+        self, job: ClaimedJob, ready: Ready, result: StageResult, claim_next: ClaimNext | None
+    ) -> Settlement:
+        with anyio.CancelScope(shield=True):
+            try:
+                recorded = await self._record(ready, result)
+            except LeaseLost:
+                return Settlement(Outcome.LOST)
+            self._reach("record")
+            outcome = "review" if isinstance(result, Review) else "finished"
+            reply = await self._settle(job, ready.run.id, outcome, recorded.summary, recorded.next, claim_next)
+            self._reach("settle")
+            await self._tell(ready, outcome, summary=recorded.summary)
+        _log.info("stage finished", run_id=ready.run.id, outcome=outcome, next=recorded.next and recorded.next.stage)
+        return Settlement(Outcome.FINISHED, _next(reply))
+
+    async def _record(self, ready: Ready, result: StageResult) -> Recorded:
+        try:
+            return await self._runs.record(ready, result)
+        except DatabaseUnavailable:
+            # The commit may or may not have happened. Only the journal knows, so ask it while we may.
+            with anyio.move_on_after(SHIELDED_S):
+                while True:
+                    try:
+                        recorded = await self._runs.find_recorded(ready)
+                    except DatabaseUnavailable:
+                        await self._clock.sleep(0.5)
+                        continue
+                    if recorded is None:
+                        break
+                    return recorded
+            raise
+
+    async def _settle(
+        self,
+        job: ClaimedJob,
+        run_id: str,
+        outcome: str,
+        summary: str,
+        following: NextJob | None,
+        claim_next: ClaimNext | None,
+    ) -> FinishReply | None:
+        """Finish here, enqueue there, claim the next: one script. What it cannot do now, the reconciler will."""
+        self._heartbeat.drop(job)
+        successor = None if following is None else Successor(following.stage, new_job(following))
+        returnvalue = json.dumps({"runId": run_id, "stage": job.queue, "outcome": outcome, "summary": summary})
+
+        async def finish() -> FinishReply:
+            return await self._bull.finish(
+                job, returnvalue=returnvalue, retention=COMPLETED, successor=successor, claim_next=claim_next
+            )
+
+        reply = await self._insist(finish)
+        if successor is not None and (reply is None or reply.settled is not Settled.DONE):
+            # Refused after the record: the run goes on all the same, its due stage stands in Postgres.
+            await self._insist(lambda: self._bull.enqueue(successor.queue, successor.job))
+        return reply
+
+    async def _insist(self, call: Callable[[], Awaitable[T]]) -> T | None:
+        """An idempotent call, repeated while Redis blinks; None when it stays away."""
+        with anyio.move_on_after(SHIELDED_S, shield=True):
+            while True:
+                try:
+                    return await call()
+                except RedisUnavailable as error:
+                    _log.warning("settling again", reason=str(error))
+                    await self._clock.sleep(0.2)
+        return None
+
+    async def _skip(self, job: ClaimedJob, found: NotDue, claim_next: ClaimNext | None) -> Settlement:
+        with anyio.CancelScope(shield=True):
+            reply = await self._settle(job, found.run_id, "skipped", found.reason, found.hand_on, claim_next)
+        _log.info("job not due", run_id=found.run_id, reason=found.reason)
+        return Settlement(Outcome.FINISHED, _next(reply))
+
+    # --------------------------------------------------------------------- fail, wait, release, lose
+
+    async def _fail(
+        self, job: ClaimedJob, ready: Ready, trouble: Trouble, *, final: bool, after_s: float | None = None
+    ) -> Settlement:
+        """Postgres first, then Redis: a crash between the two finds the failure counted and does not count again."""
+        spec = flow.BY_NAME[ready.stage]
+        with anyio.CancelScope(shield=True):
+            try:
+                failed = await self._runs.fail(ready, trouble, final=final, attempts=spec.attempts)
+            except LeaseLost:
+                return Settlement(Outcome.LOST)
+            self._reach("failure-record")
+            if failed.final:
+                return await self._end(job, ready, failed, trouble)
+            delay_s = after_s
+            if delay_s is None:
+                base_s = spec.backoff.total_seconds()
+                delay_s = full_jitter(failed.failures, base_s=base_s, cap_s=BACKOFF_CAP_S, random=self._random)
+            self._heartbeat.drop(job)
+            await self._insist(
+                lambda: self._bull.retry(
+                    job,
+                    failure=Failure(trouble.message, [trouble.stack or trouble.message]),
+                    attempts_made=failed.failures,
+                    delay_ms=round(delay_s * 1000),
+                )
+            )
+            await self._tell(ready, "retrying", message=trouble.message, delay_s=delay_s)
+        _log.warning("attempt failed", code=trouble.code, reason=trouble.message, failures=failed.failures)
+        return Settlement(Outcome.RETRIED)
+
+    async def _end(self, job: ClaimedJob, ready: Ready, failed: Failed, trouble: Trouble) -> Settlement:
+        await self._dead_letter(job, failed.message, failed.failures, trouble.stack)
+        await self._tell(ready, "failed", code=trouble.code, message=failed.message)
+        _log.error("run failed", code=trouble.code, reason=failed.message, failures=failed.failures)
+        return Settlement(Outcome.DEAD)
+
+    async def _bury(self, job: ClaimedJob, dead: Dead) -> Settlement:
+        with anyio.CancelScope(shield=True):
+            await self._dead_letter(job, dead.message, dead.failures, "")
+        _log.error("job is dead", run_id=dead.run_id, code=dead.code, reason=dead.message)
+        return Settlement(Outcome.DEAD)
+
+    async def _dead_letter(self, job: ClaimedJob, message: str, failures: int, stack: str) -> None:
+        self._heartbeat.drop(job)
+        failure = Failure(message, [stack or message])
+        await self._insist(lambda: self._bull.fail(job, failure=failure, attempts_made=failures, retention=FAILED))
+
+    async def _wait(self, job: ClaimedJob, ready: Ready, error: VendorUnavailable) -> Settlement:
+        """A vendor is down: nobody's fault, nothing counted, asked again until patience runs out."""
+        spec = flow.BY_NAME[ready.stage]
+        trouble = Trouble("vendor_unavailable", str(error))
+        with anyio.CancelScope(shield=True):
+            try:
+                failed = await self._runs.wait(ready, trouble, patience=spec.patience)
+            except LeaseLost:
+                return Settlement(Outcome.LOST)
+            self._reach("failure-record")
+            if failed is not None:
+                return await self._end(job, ready, failed, trouble)
+            after_s = error.retry_after_s
+            if after_s is None:
+                after_s = WAIT_BASE_S + full_jitter(
+                    ready.attempt, base_s=WAIT_BASE_S, cap_s=BACKOFF_CAP_S - WAIT_BASE_S, random=self._random
+                )
+            await self._tell(ready, "waiting", message=trouble.message, delay_s=after_s)
+            return await self._put_off(job, after_s, trouble.message)
+
+    async def _put_off(self, job: ClaimedJob, after_s: float, reason: str) -> Settlement:
+        _log.info("job put off", reason=reason, delay_s=round(after_s, 3))
+        self._heartbeat.drop(job)
+        await self._insist(lambda: self._bull.snooze(job, delay_ms=round(after_s * 1000), reason=reason))
+        return Settlement(Outcome.RELEASED)
+
+    async def _hand_back(self, job: ClaimedJob, ready: Ready) -> Settlement:
+        """Drained or cut off: the attempt is closed as released, then the job goes to the head of its queue."""
+        with anyio.CancelScope(shield=True):
+            with anyio.move_on_after(SHIELDED_S):
+                try:
+                    await self._runs.let_go(ready, "released")
+                except DatabaseUnavailable as error:
+                    _log.warning("release not written", reason=str(error))  # the next load closes it
+            self._reach("release")
+            return await self._release(job)
+
+    async def _release(self, job: ClaimedJob) -> Settlement:
+        self._heartbeat.drop(job)
+        with anyio.CancelScope(shield=True):
+            await self._insist(lambda: self._bull.release(job))
+        return Settlement(Outcome.RELEASED)
+
+    async def _lose(self, ready: Ready) -> Settlement:
+        """Somebody else may own the job: say that this attempt is over, and touch nothing else."""
+        _log.warning("lease lost, attempt abandoned")
+        with anyio.CancelScope(shield=True), anyio.move_on_after(SHIELDED_S):
+            try:
+                await self._runs.let_go(ready, "lost")
+            except DatabaseUnavailable as error:
+                _log.warning("loss not written", reason=str(error))
+        return Settlement(Outcome.LOST)
+
+    # ------------------------------------------------------------------------------------------- tell
+
+    async def _tell(self, ready: Ready, event: str, **details: Any) -> None:
+        """Progress is a courtesy: it may be late or lost, and never holds the work up."""
+        with anyio.move_on_after(1.0):
+            try:
+                await self._progress.tell(ready.run.id, ready.stage, event, details)
+            except Temporary as error:
+                _log.debug("progress not told", reason=str(error))
+
+
+def new_job(following: NextJob) -> NewJob:
+    """The hand-off job of a due stage: ids only, under an id that can be added twice and exists once."""
+    return NewJob(
+        id=following.job_id,
+        data=intake.envelope(
+            workflow_id=following.workflow_id,
+            stage=following.stage,
+            run_id=following.run_id,
+            entry=following.entry,
+            flow_version=flow.FLOW_VERSION,
+        ),
+        attempts=flow.BY_NAME[following.stage].attempts,
+    )
+
+
+def _next(reply: FinishReply | None) -> ClaimedJob | None:
+    return reply.next if reply is not None and isinstance(reply.next, ClaimedJob) else None
+
+
+def _code(error: Reject | Permanent) -> str:
+    return str(getattr(error, "code", "refused"))
+
+
+def _trace(error: Exception) -> str:
+    """The trace without values: file, line and function of each frame, and the error's type."""
+    frames = traceback.extract_tb(error.__traceback__)
+    places = [f"  {frame.filename.rsplit('/', 1)[-1]}:{frame.lineno} in {frame.name}" for frame in frames]
+    return "\n".join([type(error).__name__, *places])
