@@ -1,0 +1,485 @@
+"""Stage 9, shopify-sync: create what is new, add what is missing, tell the shop what is coming.
+
+A document is not a delivery: an order only *announces* goods (`incoming`), and only a receipt makes them
+sellable. What exists in the shop is the merchant's: products get missing variants and nothing else.
+
+Every change goes through the effect ledger. A product is found again by our custom id and a variant by its
+options, so those may be looked up at any time. A quantity cannot be looked up, only repeated under the same
+idempotency key; therefore quantities are told in numbered steps (`_tell`).
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from itertools import count
+from typing import Any
+from uuid import UUID, uuid5
+
+from pipeline.clock import Clock
+from pipeline.contract import Done, Reject, StageInput, StageResult
+from pipeline.domain.merchant import CostPolicy, StockPolicy
+from pipeline.domain.purchase_order import DocumentKind
+from pipeline.domain.results import (
+    Draft,
+    OrderToSave,
+    ShopSync,
+    StockMove,
+    SyncedProduct,
+    SyncedVariant,
+)
+from pipeline.effects import Answer, Ledger
+from pipeline.errors import VendorRefused
+from pipeline.ports import (
+    DraftStore,
+    Effect,
+    Orders,
+    QuantityChange,
+    Receipts,
+    Shop,
+    ShopFacts,
+    ShopProduct,
+    Shops,
+    ShopVariant,
+    StoredDraft,
+)
+
+KEYS = UUID("5b2c8a86-6a0e-5c0b-9d55-0d3c7b6f3a11")
+"""Namespace of our idempotency keys; changing it would make every repeat a new effect."""
+
+CHANGES_MAX = 250
+"""Shopify takes at most 250 entries in a list."""
+
+KEY_TRUSTED_FOR = timedelta(hours=20)
+"""How long a repeat under the same key is certainly recognised. Shopify's figure is said to be 24 hours."""
+
+DELIVERED = frozenset({DocumentKind.DELIVERY_NOTE, DocumentKind.INVOICE})
+"""The only documents that may make goods sellable by themselves, and only when a person approved."""
+
+
+@dataclass(frozen=True, slots=True)
+class Unit:
+    """Units of one draft variant: how many, and which inventory item they are."""
+
+    draft_variant_id: str
+    inventory_item_id: str
+    quantity: int
+
+
+@dataclass(frozen=True, slots=True)
+class Telling:
+    """One total the shop is brought to: under which name its steps are numbered, and how a step is sent.
+
+    `state` is the shop's quantity that changes; "received" moves units from incoming to available instead.
+    """
+
+    series: str
+    state: str
+    reason: str
+    document: str
+    location_id: str
+    revision: int = 0
+
+
+class ShopifySync:
+    """Brings the shop to what an approved order or a receipt says."""
+
+    def __init__(
+        self, shops: Shops, drafts: DraftStore, orders: Orders, receipts: Receipts, ledger: Ledger, clock: Clock
+    ) -> None:
+        self._shops = shops
+        self._drafts = drafts
+        self._orders = orders
+        self._receipts = receipts
+        self._ledger = ledger
+        self._clock = clock
+
+    async def run(self, given: StageInput) -> StageResult:
+        """Create and announce for an order, receive for a receipt."""
+        shop = await self._shops.of(given.run.merchant)
+        facts = await shop.facts()
+        if given.run.kind == "receipt":
+            return Done(await self._receive(given, shop, facts))
+        return Done(await self._order(given, shop, facts))
+
+    # ----------------------------------------------------------------------------- an order
+
+    async def _order(self, given: StageInput, shop: Shop, facts: ShopFacts) -> ShopSync:
+        _check_products_allowed(given, facts)
+        stored = await self._drafts.of_run(given.run.id)
+        products: list[SyncedProduct] = []
+        for done, one in enumerate(stored, start=1):
+            products.append(await self._place(given, shop, one))
+            await given.progress(done / (len(stored) + 1), f"{done} of {len(stored)} products are in the shop")
+        policy, note = stock_policy(given, facts)
+        if policy is StockPolicy.RECORD:
+            return ShopSync(products=tuple(products), note=note)
+        stock, told_note = await self._announce(given, shop, facts, policy, _expected(stored, products))
+        notes = "; ".join(part for part in (note, told_note) if part)
+        return ShopSync(products=tuple(products), stock=tuple(stock), location_id=facts.location_id, note=notes)
+
+    async def _place(self, given: StageInput, shop: Shop, stored: StoredDraft) -> SyncedProduct:
+        """Make sure one draft's product and all its variants are in the shop."""
+        draft = _with_costs_allowed(stored.draft, given.run.merchant.settings.cost_on_approve)
+        places = {
+            one.draft_variant_id: (one.variant_id, one.inventory_item_id) for one in stored.variants if one.variant_id
+        }
+        before = frozenset(places)
+        product_id = stored.product_id
+        if not product_id:
+            answer = await self._create(given, shop, draft)
+            product_id = str(answer["product_id"])
+            places |= {name: (place[0], place[1]) for name, place in answer["variants"].items()}
+        missing = [one.id for one in draft.variants if one.id not in places]
+        if missing:
+            answer = await self._add_variants(given, shop, draft, product_id, missing)
+            places |= {name: (place[0], place[1]) for name, place in answer["variants"].items()}
+        return SyncedProduct(
+            draft_id=draft.id,
+            product_id=product_id,
+            created=not stored.product_id,
+            variants=tuple(
+                SyncedVariant(
+                    draft_variant_id=one.id,
+                    variant_id=places[one.id][0],
+                    inventory_item_id=places[one.id][1],
+                    created=one.id not in before,
+                )
+                for one in draft.variants
+            ),
+        )
+
+    async def _create(self, given: StageInput, shop: Shop, draft: Draft) -> Answer:
+        """The product, created once per draft whichever order names it first.
+
+        Even a fresh intent looks first: after a restored backup the ledger is younger than the shop, and
+        creating again would overwrite what the merchant made of the product meanwhile.
+        """
+
+        async def find(_effect: Effect | None = None) -> Answer | None:
+            found = await shop.find_product(draft.id)
+            return None if found is None else _created(draft, found)
+
+        async def create(_parameters: Mapping[str, Any]) -> Answer:
+            found = await find()
+            if found is not None:
+                return found
+            given.still_ours()
+            return _created(draft, await shop.create_product(draft))
+
+        parameters = {"draft_id": draft.id, "title": draft.plan.title}
+        return await self._ledger.once(given, f"product:{draft.id}", parameters, call=create, ask=find)
+
+    async def _add_variants(
+        self, given: StageInput, shop: Shop, draft: Draft, product_id: str, missing: Sequence[str]
+    ) -> Answer:
+        """Variants an existing product lacks. The merchant may have added one of them by hand: look first."""
+
+        async def look() -> dict[str, ShopVariant]:
+            product = await shop.find_by_id(product_id)
+            if product is None:
+                message = f"“{draft.plan.title}” was deleted in the shop; restore it there or reprocess the order"
+                raise Reject("product_deleted", message)
+            return match_variants(draft, product)
+
+        def answer(found: Mapping[str, ShopVariant]) -> Answer:
+            return {"variants": {one: _place_of(found[one]) for one in missing}}
+
+        async def ask(_effect: Effect) -> Answer | None:
+            found = await look()
+            return answer(found) if found.keys() >= set(missing) else None
+
+        async def add(_parameters: Mapping[str, Any]) -> Answer:
+            found = await look()
+            lacking = [one for one in missing if one not in found]
+            if lacking:
+                given.still_ours()
+                found = match_variants(draft, await shop.add_variants(product_id, draft, lacking))
+            if not found.keys() >= set(missing):
+                raise VendorRefused(f"the shop did not keep all variants of “{draft.plan.title}”", code="variants")
+            return answer(found)
+
+        digest = hashlib.sha256("|".join(sorted(missing)).encode()).hexdigest()[:16]
+        parameters = {"product_id": product_id, "draft_variant_ids": sorted(missing)}
+        return await self._ledger.once(given, f"variants:{draft.id}:{digest}", parameters, call=add, ask=ask)
+
+    async def _announce(
+        self, given: StageInput, shop: Shop, facts: ShopFacts, policy: StockPolicy, expected: Sequence[Unit]
+    ) -> tuple[list[StockMove], str]:
+        """Bring what the shop was told of this order to what this revision expects.
+
+        Returned is what the order's own books do not hold yet, so that a revision recorded twice or told by
+        another run's interrupted step is counted once.
+        """
+        order_id = _required(given.run.order_id, "order")
+        incoming = policy is StockPolicy.INCOMING
+        telling = Telling(
+            series=f"announce:{order_id}",
+            state="incoming" if incoming else "available",
+            reason="movement_created" if incoming else "received",
+            document=_document(order_id),
+            location_id=facts.location_id,
+            revision=given.run.order_revision or 0,
+        )
+        told, newer = await self._tell(given, shop, telling, expected)
+        recorded = await self._orders.announced(order_id)
+        fresh = [
+            Unit(unit.draft_variant_id, unit.inventory_item_id, unit.quantity - recorded.get(unit.draft_variant_id, 0))
+            for unit in told
+        ]
+        moves = [_move(unit, "announced") for unit in fresh if unit.quantity]
+        if not incoming:  # sellable at once: nothing is left to receive
+            moves += [_move(unit, "received") for unit in fresh if unit.quantity]
+        note = "a newer revision of this order was announced before; nothing was taken back" if newer else ""
+        return moves, note
+
+    # ----------------------------------------------------------------------------- a receipt
+
+    async def _receive(self, given: StageInput, shop: Shop, facts: ShopFacts) -> ShopSync:
+        """Make accepted units sellable and take rejected ones off what is still expected.
+
+        Units that were never announced (the merchant only records) cannot be moved from `incoming`: they
+        are added to `available` directly, and rejecting them changes nothing in the shop.
+        """
+        receipt_id = _required(given.run.receipt_id, "receipt")
+        document = _document(_required(given.run.order_id, "order"))
+        if not facts.location_id or "write_inventory" not in facts.scopes:
+            raise Reject("cannot_receive", _why_no_stock(facts))
+        lines = await self._receipts.lines(receipt_id)
+        announced = await self._orders.announced(given.run.order_id or "")
+        accepted = [Unit(line.draft_variant_id, line.inventory_item_id, line.accepted) for line in lines]
+        rejected = [
+            Unit(line.draft_variant_id, line.inventory_item_id, -line.rejected)
+            for line in lines
+            if announced.get(line.draft_variant_id)
+        ]
+        expected = [unit for unit in accepted if announced.get(unit.draft_variant_id)]
+        unexpected = [unit for unit in accepted if not announced.get(unit.draft_variant_id)]
+        where = facts.location_id
+        tellings = (
+            (Telling(f"accept:{receipt_id}", "received", "", document, where), expected, "received"),
+            (Telling(f"add:{receipt_id}", "available", "received", document, where), unexpected, "received"),
+            (Telling(f"reject:{receipt_id}", "incoming", "movement_canceled", document, where), rejected, "rejected"),
+        )
+        moves: list[StockMove] = []
+        for done, (telling, units, move) in enumerate(tellings, start=1):
+            told, _ = await self._tell(given, shop, telling, units)
+            moves += [
+                _move(Unit(unit.draft_variant_id, unit.inventory_item_id, abs(unit.quantity)), move) for unit in told
+            ]
+            await given.progress(done / len(tellings), "receiving goods")
+        # Rejected goods nobody had announced changed nothing in the shop; the books still want to know.
+        moves += [
+            _move(Unit(line.draft_variant_id, line.inventory_item_id, line.rejected), "rejected")
+            for line in lines
+            if line.rejected and not announced.get(line.draft_variant_id)
+        ]
+        return ShopSync(stock=tuple(moves), location_id=where)
+
+    # ----------------------------------------------------------------------------- quantities
+
+    async def _tell(
+        self, given: StageInput, shop: Shop, telling: Telling, target: Sequence[Unit]
+    ) -> tuple[list[Unit], bool]:
+        """Tell the shop what is still missing to `target`, step by step, and return what it was told in all.
+
+        Step n of a series is one effect and one idempotency key for ever, whoever takes it: two runs of the
+        same order meet at the same step, and the second repeats the first's request (which does nothing)
+        before it tells the difference in the next. A refused step stays refused (Shopify spends its key) and
+        counts for nothing, so that a retry after the cause was mended has a key of its own. The flag says
+        that a newer revision had its say already: an older one, approved late, changes nothing.
+        """
+        told: dict[str, Unit] = {}
+        for step in count():
+            units = outstanding(target, told)[:CHANGES_MAX]
+            if not units:
+                break
+            parameters = _parameters(telling, units)
+            answer = await self._take_step(given, shop, f"{telling.series}:{step}", parameters)
+            if "refused" in answer:
+                continue
+            _add(told, answer["units"])
+            if answer["revision"] > telling.revision:
+                return list(told.values()), True
+        return list(told.values()), False
+
+    async def _take_step(self, given: StageInput, shop: Shop, key: str, parameters: Mapping[str, Any]) -> Answer:
+        """One step through the ledger. A refusal is an answer too: it is confirmed first, then raised."""
+        idempotency_key = str(uuid5(KEYS, f"{given.run.merchant.id}|{key}"))
+        refusals: list[VendorRefused] = []
+
+        async def send(first: Mapping[str, Any]) -> Answer:
+            try:
+                group = await _send(shop, idempotency_key, first)
+            except VendorRefused as refused:
+                if refused.code == "IDEMPOTENCY_KEY_PARAMETER_MISMATCH":
+                    raise _unknown_outcome() from refused
+                refusals.append(refused)
+                return {"refused": refused.code, "message": str(refused)}
+            return {"group": group, "units": first["units"], "revision": first["revision"]}
+
+        async def ask(effect: Effect) -> Answer | None:
+            # The repeat is the question: inside the key's retention it answers and changes nothing.
+            if self._clock.now() - effect.intended_at < KEY_TRUSTED_FOR:
+                return None
+            raise _unknown_outcome()
+
+        answer = await self._ledger.once(given, key, parameters, call=send, ask=ask)
+        if refusals and refusals[0].code != "IDEMPOTENCY_PREVIOUS_ATTEMPT_FAILED":
+            raise refusals[0]
+        return answer
+
+
+def stock_policy(given: StageInput, facts: ShopFacts) -> tuple[StockPolicy, str]:
+    """What this run may tell the shop about stock, and why it is less than the merchant chose."""
+    chosen = given.run.merchant.settings.stock_on_approve
+    if chosen is StockPolicy.RECORD:
+        return StockPolicy.RECORD, "stock is only recorded here, as the settings say"
+    if reason := _why_no_stock(facts):
+        return StockPolicy.RECORD, f"nothing was announced: {reason}"
+    if chosen is StockPolicy.AVAILABLE:
+        if given.get(OrderToSave).kind not in DELIVERED:
+            return StockPolicy.INCOMING, "goods were announced, not made available: this document is no delivery"
+        if not given.run.approved_by:
+            return StockPolicy.INCOMING, "goods were announced, not made available: nobody approved this order"
+    return chosen, ""
+
+
+def match_variants(draft: Draft, product: ShopProduct) -> dict[str, ShopVariant]:
+    """The draft's variants found on a product, by options; by SKU where the merchant renamed an option.
+
+    A product without options has one variant and so has its draft. Each of the shop's variants is used once.
+    """
+    free = list(product.variants)
+    found: dict[str, ShopVariant] = {}
+    for one in draft.variants:
+        same = [variant for variant in free if _folded(variant.options) == _folded(one.plan.options)]
+        same = same or [variant for variant in free if one.plan.sku and variant.sku == one.plan.sku]
+        if len(same) == 1:
+            found[one.id] = same[0]
+            free.remove(same[0])
+    return found
+
+
+def outstanding(target: Sequence[Unit], told: Mapping[str, Unit]) -> list[Unit]:
+    """What must still be told to get from `told` to `target`; what is expected no longer is taken back."""
+    wanted = {unit.draft_variant_id: unit for unit in target}
+    missing: list[Unit] = []
+    for name in dict.fromkeys((*wanted, *told)):
+        unit = wanted.get(name) or told[name]
+        quantity = wanted[name].quantity if name in wanted else 0
+        quantity -= told[name].quantity if name in told else 0
+        if quantity:
+            missing.append(Unit(name, unit.inventory_item_id, quantity))
+    return missing
+
+
+def _move(unit: Unit, move: str) -> StockMove:
+    return StockMove(
+        draft_variant_id=unit.draft_variant_id,
+        inventory_item_id=unit.inventory_item_id,
+        quantity=unit.quantity,
+        move=move,
+    )
+
+
+def _add(told: dict[str, Unit], units: Sequence[Sequence[Any]]) -> None:
+    for name, item, quantity in units:
+        before = told[name].quantity if name in told else 0
+        told[name] = Unit(name, item, before + quantity)
+
+
+def _parameters(telling: Telling, units: Sequence[Unit]) -> dict[str, Any]:
+    """All a repeat needs to send the very same request again, as JSON. Lists, because JSONB reorders objects."""
+    return {
+        "state": telling.state,
+        "reason": telling.reason,
+        "document": telling.document,
+        "location_id": telling.location_id,
+        "revision": telling.revision,
+        "units": [[unit.draft_variant_id, unit.inventory_item_id, unit.quantity] for unit in units],
+    }
+
+
+async def _send(shop: Shop, key: str, parameters: Mapping[str, Any]) -> str:
+    """One request, built from stored parameters only. Two variants of one inventory item are one change."""
+    items: dict[str, int] = {}
+    for _, item, quantity in parameters["units"]:
+        items[item] = items.get(item, 0) + quantity
+    changes = [QuantityChange(item, quantity) for item, quantity in items.items()]
+    document, location_id = parameters["document"], parameters["location_id"]
+    if parameters["state"] == "received":
+        return await shop.move(key=key, document=document, location_id=location_id, changes=changes)
+    return await shop.adjust(
+        key=key,
+        name=parameters["state"],
+        reason=parameters["reason"],
+        document=document,
+        location_id=location_id,
+        changes=changes,
+    )
+
+
+def _check_products_allowed(given: StageInput, facts: ShopFacts) -> None:
+    if "write_products" not in facts.scopes:
+        raise Reject("missing_scope", "the app may not create products in this shop: grant it write_products")
+    currency = given.run.merchant.settings.currency
+    if facts.currency != currency:
+        message = f"the shop sells in {facts.currency} but the settings say {currency}: prices would be wrong"
+        raise Reject("currency_mismatch", message)
+
+
+def _why_no_stock(facts: ShopFacts) -> str:
+    if "write_inventory" not in facts.scopes:
+        return "the app may not change stock in this shop (scope write_inventory)"
+    return "" if facts.location_id else facts.location_note
+
+
+def _expected(stored: Sequence[StoredDraft], products: Sequence[SyncedProduct]) -> list[Unit]:
+    items = {one.draft_variant_id: one.inventory_item_id for product in products for one in product.variants}
+    variants = (variant for one in stored for variant in one.draft.variants)
+    return [Unit(one.id, items[one.id], one.plan.quantity) for one in variants if one.plan.quantity]
+
+
+def _with_costs_allowed(draft: Draft, policy: CostPolicy) -> Draft:
+    """The draft as it may be created: without costs where the merchant wants none written."""
+    if policy is not CostPolicy.NEVER:
+        return draft
+    variants = tuple(
+        one.model_copy(update={"plan": one.plan.model_copy(update={"unit_cost": None})}) for one in draft.variants
+    )
+    return draft.model_copy(update={"variants": variants})
+
+
+def _created(draft: Draft, product: ShopProduct) -> Answer:
+    found = match_variants(draft, product)
+    return {"product_id": product.id, "variants": {name: _place_of(one) for name, one in found.items()}}
+
+
+def _place_of(variant: ShopVariant) -> list[str]:
+    return [variant.id, variant.inventory_item_id]
+
+
+def _folded(options: Mapping[str, str]) -> dict[str, str]:
+    return {name.strip().casefold(): value.strip().casefold() for name, value in options.items()}
+
+
+def _document(order_id: str) -> str:
+    """The order as the shop's inventory history shows it; one per call is allowed, so one per order."""
+    return f"gid://po-pipeline/PurchaseOrder/{order_id}"
+
+
+def _required(identifier: str | None, kind: str) -> str:
+    if identifier is None:
+        raise Reject("missing_result", f"this run has no {kind}")
+    return identifier
+
+
+def _unknown_outcome() -> Reject:
+    return Reject(
+        "stock_outcome_unknown",
+        "an earlier quantity change may or may not have reached the shop, and it is too late to ask: "
+        "compare the inventory history of this order's products in the shop",
+    )

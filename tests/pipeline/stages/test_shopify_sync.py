@@ -1,0 +1,406 @@
+"""Stage 9 against the real adapter and the sandbox: each product once, each quantity once, however often it dies."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from datetime import timedelta
+
+import pytest
+
+from app.adapters.shops import Shops
+from pipeline.clock import SystemClock
+from pipeline.contract import Done, Reject, StageInput
+from pipeline.domain.purchase_order import DocumentKind
+from pipeline.domain.results import Draft, OrderToSave, ShopSync, SupplierChoice
+from pipeline.effects import Ledger
+from pipeline.errors import VendorRefused, VendorUnavailable
+from pipeline.ports import ReceiptLine, StoredDraft, StoredVariant
+from pipeline.stages.shopify_sync import ShopifySync
+from tests.sandbox_shop import (
+    Books,
+    DraftsOf,
+    Effects,
+    SandboxShop,
+    http,
+    make_draft,
+    make_given,
+    sandbox,
+    shops,
+    unplaced,
+)
+
+__all__ = ["http", "sandbox", "shops"]
+
+INCOMING = {"mug-S": 10, "mug-L": 4}
+
+
+class Killed(BaseException):
+    """The process is gone: nothing after this line runs."""
+
+
+@dataclass
+class Killer:
+    """Dies at the n-th gap of the ledger it reaches; 0 lives."""
+
+    at: int = 0
+    reached: list[str] = field(default_factory=list)
+
+    def __call__(self, gap: str) -> None:
+        self.reached.append(gap)
+        if len(self.reached) == self.at:
+            raise Killed(gap)
+
+
+@dataclass
+class World:
+    """One merchant's books and ledger, and workers that come and go."""
+
+    shops: Shops
+    effects: Effects = field(default_factory=Effects)
+    books: Books = field(default_factory=Books)
+    given: StageInput = field(default_factory=lambda: make_given("shopify-sync"))
+
+    async def sync(self, reach: Callable[[str], None] = lambda _gap: None) -> ShopSync:
+        """One attempt by a new worker."""
+        stage = ShopifySync(
+            self.shops, DraftsOf(self.books), self.books, self.books, Ledger(self.effects, reach), SystemClock()
+        )
+        result = await stage.run(self.given)
+        assert isinstance(result, Done)
+        assert isinstance(result.output, ShopSync)
+        return result.output
+
+    def record(self, output: ShopSync) -> None:
+        """What the recorder does with the result."""
+        for move in output.stock:
+            if move.move == "announced":
+                self.books.told[move.draft_variant_id] = self.books.told.get(move.draft_variant_id, 0) + move.quantity
+        places = {one.draft_variant_id: one for product in output.products for one in product.variants}
+        self.books.drafts = [
+            StoredDraft(
+                stored.draft,
+                next(one.product_id for one in output.products if one.draft_id == stored.draft.id),
+                tuple(
+                    StoredVariant(
+                        one.id, one.plan.variant_key, places[one.id].variant_id, places[one.id].inventory_item_id
+                    )
+                    for one in stored.draft.variants
+                ),
+            )
+            for stored in self.books.drafts
+        ]
+
+    def order(self, *drafts: Draft, revision: int = 1, run: str = "run-1") -> None:
+        """The next document: what is known of its drafts' places stays known."""
+        known = {one.draft_variant_id: one for stored in self.books.drafts for one in stored.variants}
+        products = {stored.draft.id: stored.product_id for stored in self.books.drafts}
+        self.books.drafts = [
+            StoredDraft(
+                draft,
+                products.get(draft.id, ""),
+                tuple(known.get(one.id, StoredVariant(one.id, one.plan.variant_key, "", "")) for one in draft.variants),
+            )
+            for draft in drafts
+        ]
+        self.given = replace(self.given, run=replace(self.given.run, order_revision=revision, id=run))
+
+    def receive(self, receipt_id: str, **accepted_rejected: tuple[int, int]) -> None:
+        """A person counted what came; keyword `S=(8, 2)` is eight good and two broken of that size."""
+        stored = self.books.drafts[0]
+        items = {one.draft_variant_id: one.inventory_item_id for one in stored.variants}
+        self.books.receipt = [
+            ReceiptLine(one.id, items[one.id], *accepted_rejected[one.plan.options["Size"]])
+            for one in stored.draft.variants
+            if one.plan.options["Size"] in accepted_rejected
+        ]
+        run = replace(self.given.run, kind="receipt", receipt_id=receipt_id, id=f"run-{receipt_id}")
+        self.given = replace(self.given, run=run)
+
+
+@pytest.fixture
+def world(shops: Shops) -> World:
+    """An order of one product in two sizes, approved, nothing in the shop yet."""
+    world = World(shops)
+    world.books.drafts = [unplaced(make_draft("mug", {"S": 10, "L": 4}))]
+    return world
+
+
+async def test_an_approved_order_becomes_a_draft_product_and_announced_goods(
+    world: World, sandbox: SandboxShop
+) -> None:
+    output = await world.sync()
+
+    (product,) = (await sandbox.state())["products"]
+    assert product["status"] == "DRAFT"
+    assert product["published_on"] == []
+    assert [one["title"] for one in product["variants"]] == ["S", "L"]
+    assert {one["inventory_policy"] for one in product["variants"]} == {"DENY"}
+    assert {one["cost"] for one in product["variants"]} == {"4.50"}
+    assert all(one["tracked"] for one in product["variants"])
+    assert await sandbox.quantities("incoming") == INCOMING
+    assert await sandbox.quantities("available") == {"mug-S": 0, "mug-L": 0}
+    assert [(one.quantity, one.move) for one in output.stock] == [(10, "announced"), (4, "announced")]
+    assert output.products[0].created
+
+
+async def test_a_worker_killed_in_every_gap_leaves_one_product_and_one_announcement(
+    world: World, sandbox: SandboxShop
+) -> None:
+    deaths = []
+    for at in (1, 2, 3, 2, 3, 4):  # a confirmed effect has one gap left: that of its intent
+        killer = Killer(at)
+        with pytest.raises(Killed):
+            await world.sync(killer)
+        deaths.append(killer.reached[-1])
+    output = await world.sync()
+
+    assert deaths == ["intent", "vendor-call", "confirm"] * 2
+    state = await sandbox.state()
+    assert state["products_created"] == 1
+    assert state["calls"]["productSet"] == 1
+    assert len(state["adjustments"]) == 1
+    assert await sandbox.quantities("incoming") == INCOMING
+    assert {one.state for one in world.effects.rows.values()} == {"confirmed"}
+    assert [one.quantity for one in output.stock] == [10, 4]
+
+
+@pytest.mark.parametrize("lost", ["timeout_after_success", "error_502_after_success"])
+@pytest.mark.parametrize("operation", ["productSet", "inventoryAdjustQuantities"])
+async def test_an_answer_lost_after_the_effect_is_an_outage_and_the_effect_stays_single(
+    world: World, sandbox: SandboxShop, operation: str, lost: str
+) -> None:
+    await sandbox.fail(operation, lost)
+    with pytest.raises(VendorUnavailable):
+        await world.sync()
+    await world.sync()
+
+    assert (await sandbox.state())["products_created"] == 1
+    assert await sandbox.quantities("incoming") == INCOMING
+
+
+async def test_a_ledger_restored_from_an_old_backup_doubles_nothing(world: World, sandbox: SandboxShop) -> None:
+    await world.sync()
+    world.effects.rows.clear()
+    output = await world.sync()
+
+    assert (await sandbox.state())["calls"]["productSet"] == 1
+    assert await sandbox.quantities("incoming") == INCOMING
+    assert [one.quantity for one in output.stock] == [10, 4]
+
+
+async def test_a_quantity_of_unknown_fate_is_not_sent_again_after_the_keys_retention(
+    world: World, sandbox: SandboxShop
+) -> None:
+    await sandbox.fail("inventoryAdjustQuantities", "error_502_after_success")
+    with pytest.raises(VendorUnavailable):
+        await world.sync()
+    world.effects.age(timedelta(hours=21))
+
+    with pytest.raises(Reject) as rejected:
+        await world.sync()
+    assert rejected.value.code == "stock_outcome_unknown"
+    assert await sandbox.quantities("incoming") == INCOMING
+
+
+async def test_a_merchants_edits_survive_the_next_order_which_only_adds_what_is_missing(
+    world: World, sandbox: SandboxShop
+) -> None:
+    first = await world.sync()
+    world.record(first)
+    product_id = first.products[0].product_id
+    await sandbox.do(
+        "mutation($p: ProductUpdateInput!) { productUpdate(product: $p) { userErrors { message } } }",
+        p={"id": product_id, "title": "Edited", "status": "ACTIVE", "tags": ["mine"]},
+    )
+    world.order(make_draft("mug", {"S": 10, "L": 4, "XL": 6}), revision=2, run="run-2")
+    second = await world.sync()
+    world.record(second)
+    await world.sync()
+
+    (product,) = (await sandbox.state())["products"]
+    assert (product["title"], product["status"], product["tags"]) == ("Edited", "ACTIVE", ["mine"])
+    assert await sandbox.quantities("incoming") == INCOMING | {"mug-XL": 6}
+    assert [one.created for one in second.products[0].variants] == [False, False, True]
+    assert (await sandbox.state())["calls"]["productVariantsBulkCreate"] == 1
+
+
+async def test_a_product_deleted_by_the_merchant_is_said_not_recreated(world: World, sandbox: SandboxShop) -> None:
+    first = await world.sync()
+    world.record(first)
+    await sandbox.do(
+        "mutation($id: ID!) { productDelete(input: {id: $id}) { userErrors { message } } }",
+        id=first.products[0].product_id,
+    )
+    world.order(make_draft("mug", {"S": 10, "L": 4, "XL": 6}), revision=2, run="run-2")
+    with pytest.raises(Reject) as rejected:
+        await world.sync()
+    assert rejected.value.code == "product_deleted"
+    assert (await sandbox.state())["products"] == []
+
+
+async def test_a_revision_tells_only_the_difference_and_takes_back_what_is_no_longer_expected(
+    world: World, sandbox: SandboxShop
+) -> None:
+    world.record(await world.sync())
+    world.order(make_draft("mug", {"S": 12}), revision=2, run="run-2")
+    output = await world.sync()
+
+    assert await sandbox.quantities("incoming") == {"mug-S": 12, "mug-L": 0}
+    assert [one.quantity for one in output.stock] == [2, -4]
+
+
+async def test_two_revisions_in_flight_at_once_announce_the_newer_total(world: World, sandbox: SandboxShop) -> None:
+    """The first is killed before its answer is written; the second finishes that step before its own."""
+    with pytest.raises(Killed):
+        await world.sync(Killer(at=5))
+    world.order(make_draft("mug", {"S": 12, "L": 4}), revision=2, run="run-2")
+    world.books.drafts = [unplaced(one.draft) for one in world.books.drafts]
+    await world.sync()
+
+    assert await sandbox.quantities("incoming") == {"mug-S": 12, "mug-L": 4}
+
+
+async def test_an_older_revision_approved_late_takes_nothing_back(world: World, sandbox: SandboxShop) -> None:
+    world.order(make_draft("mug", {"S": 12, "L": 4}), revision=2, run="run-2")
+    world.record(await world.sync())
+    world.order(make_draft("mug", {"S": 10, "L": 4}), revision=1, run="run-1")
+    output = await world.sync()
+
+    assert await sandbox.quantities("incoming") == {"mug-S": 12, "mug-L": 4}
+    assert "newer revision" in output.note
+
+
+async def test_a_refused_announcement_can_be_repeated_once_the_cause_is_mended(
+    world: World, sandbox: SandboxShop
+) -> None:
+    """Shopify spends a refused key, so the repeat has a step of its own."""
+    world.order(make_draft("mug", {"S": 2_100_000_000}))
+    with pytest.raises(VendorRefused) as refused:
+        await world.sync()
+    assert refused.value.code == "INVALID_QUANTITY_TOO_HIGH"
+    world.order(make_draft("mug", {"S": 3}))
+    await world.sync()
+
+    assert await sandbox.quantities("incoming") == {"mug-S": 3}
+
+
+async def test_more_variants_than_one_call_takes_are_told_in_steps(world: World, sandbox: SandboxShop) -> None:
+    sizes = {f"{number:03}": 1 for number in range(90)}
+    world.order(*(make_draft(name, sizes) for name in ("bolt", "nut", "washer")))
+    with pytest.raises(Killed):
+        await world.sync(Killer(at=11))
+    await world.sync()
+
+    assert sum((await sandbox.quantities("incoming")).values()) == 270
+    assert len((await sandbox.state())["adjustments"]) == 2
+
+
+async def test_a_receipt_makes_accepted_units_sellable_and_forgets_rejected_ones(
+    world: World, sandbox: SandboxShop
+) -> None:
+    world.record(await world.sync())
+    world.receive("receipt-1", S=(7, 2))
+    for at in (1, 2, 3, 2, 3, 4):
+        with pytest.raises(Killed):
+            await world.sync(Killer(at))
+    output = await world.sync()
+    assert await sandbox.quantities("available") == {"mug-S": 7, "mug-L": 0}
+    assert await sandbox.quantities("incoming") == {"mug-S": 1, "mug-L": 4}
+    assert [(one.quantity, one.move) for one in output.stock] == [(7, "received"), (2, "rejected")]
+
+    world.receive("receipt-2", S=(1, 0), L=(4, 0))
+    await world.sync()
+    assert await sandbox.quantities("available") == {"mug-S": 8, "mug-L": 4}
+    assert await sandbox.quantities("incoming") == {"mug-S": 0, "mug-L": 0}
+
+
+async def test_goods_that_were_only_recorded_are_received_without_touching_incoming(
+    world: World, sandbox: SandboxShop
+) -> None:
+    world.given = make_given("shopify-sync", stock_on_approve="record")
+    output = await world.sync()
+    assert output.stock == ()
+    assert "recorded" in output.note
+    world.record(output)
+    world.receive("receipt-1", S=(7, 2))
+    await world.sync()
+
+    assert await sandbox.quantities("available") == {"mug-S": 7, "mug-L": 0}
+    assert await sandbox.quantities("incoming") == {"mug-S": 0, "mug-L": 0}
+
+
+@pytest.mark.parametrize(
+    ("kind", "approved_by", "state"),
+    [
+        ("delivery_note", "ann", "available"),
+        ("invoice", "ann", "available"),
+        ("purchase_order", "ann", "incoming"),
+        ("delivery_note", "", "incoming"),
+    ],
+)
+async def test_goods_become_sellable_at_once_only_for_an_approved_delivery_and_by_choice(
+    world: World, sandbox: SandboxShop, kind: str, approved_by: str, state: str
+) -> None:
+    given = make_given("shopify-sync", stock_on_approve="available")
+    saved = OrderToSave(
+        supplier=SupplierChoice(id=None, name="Acme", normalized_name="acme"),
+        number="1",
+        key="1",
+        content_hash="",
+        kind=DocumentKind(kind),
+        order_date=None,
+        due_date=None,
+        currency="USD",
+        subtotal=None,
+        tax=None,
+        freight=None,
+        discount=None,
+        total=None,
+        confidence=1.0,
+        lines=(),
+    )
+    world.given = replace(given, run=replace(given.run, approved_by=approved_by), earlier={"database-save": saved})
+    output = await world.sync()
+
+    assert await sandbox.quantities(state) == INCOMING
+    assert bool(output.note) == (state == "incoming")
+
+
+@pytest.mark.parametrize(
+    ("scopes", "reason"),
+    [
+        (["read_products", "write_products", "read_locations"], "write_inventory"),
+        (["read_products", "write_products"], "write_inventory"),
+    ],
+)
+async def test_without_the_right_to_change_stock_the_order_is_recorded_and_says_why(
+    world: World, sandbox: SandboxShop, scopes: list[str], reason: str
+) -> None:
+    await sandbox.change(scopes=scopes)
+    output = await world.sync()
+    assert len((await sandbox.state())["products"]) == 1
+    assert (await sandbox.state())["adjustments"] == []
+    assert reason in output.note
+
+
+async def test_costs_stay_out_of_the_shop_when_the_merchant_wants_none(world: World, sandbox: SandboxShop) -> None:
+    world.given = make_given("shopify-sync", cost_on_approve="never")
+    await world.sync()
+    (product,) = (await sandbox.state())["products"]
+    assert {one["cost"] for one in product["variants"]} == {None}
+
+
+async def test_a_shop_in_another_currency_gets_nothing(world: World, sandbox: SandboxShop) -> None:
+    world.given = make_given("shopify-sync", currency="EUR")
+    with pytest.raises(Reject) as rejected:
+        await world.sync()
+    assert rejected.value.code == "currency_mismatch"
+    assert (await sandbox.state())["products"] == []
+
+
+async def test_a_product_without_options_is_one_variant(world: World, sandbox: SandboxShop) -> None:
+    world.order(make_draft("plate", {"": 3}))
+    await world.sync()
+    await world.sync()
+    assert await sandbox.quantities("incoming") == {"plate": 3}

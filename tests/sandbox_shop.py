@@ -1,0 +1,203 @@
+"""A shop in the sandbox on a real port, the adapter pointed at it, and the stores a stage reads, in memory."""
+
+# ruff: noqa: ARG002  the stores in memory have the ports' signatures and answer for one run
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+from uuid import NAMESPACE_URL, uuid5
+
+import httpx
+import pytest
+
+from app.adapters.shopify.client import ShopCredentials
+from app.adapters.shops import Shops
+from app.sandbox.server import run_sandbox
+from app.sandbox.state import Settings, new_shop
+from pipeline.clock import SystemClock
+from pipeline.contract import Run, StageInput
+from pipeline.domain.merchant import Merchant, MerchantSettings
+from pipeline.domain.results import Draft, DraftVariant, PlannedProduct, PlannedVariant
+from pipeline.ports import Effect, ReceiptLine, StoredDraft, StoredImage, StoredVariant
+
+DOMAIN = "demo.myshopify.com"
+TOKEN = "shpat_secret-of-the-sandbox"
+
+
+@dataclass
+class SandboxShop:
+    """What a test may do to the shop behind the adapter's back."""
+
+    address: str
+    http: httpx.AsyncClient
+
+    @property
+    def endpoint(self) -> str:
+        return f"{self.address}/shops/{DOMAIN}/admin/api/2026-10/graphql.json"
+
+    async def state(self) -> dict[str, Any]:
+        return dict((await self.http.get(f"{self.address}/shops/{DOMAIN}/state")).json())
+
+    async def fail(self, operation: str, kind: str, count: int = 1, seconds: float = 0.0) -> None:
+        fault = {"operation": operation, "kind": kind, "count": count, "seconds": seconds}
+        (await self.http.post(f"{self.address}/shops/{DOMAIN}/faults", json=fault)).raise_for_status()
+
+    async def change(self, **shop: Any) -> None:
+        """Set the token, the scopes or the settings of the shop."""
+        body = {"domain": DOMAIN, "token": TOKEN, "settings": {"processing_s": 0.05}} | shop
+        (await self.http.post(f"{self.address}/shops", json=body)).raise_for_status()
+
+    async def do(self, document: str, **variables: Any) -> Any:
+        """Speak to the shop as the merchant would in the admin."""
+        response = await self.http.post(
+            self.endpoint,
+            json={"query": document, "variables": variables},
+            headers={"X-Shopify-Access-Token": TOKEN},
+        )
+        answer = response.json()
+        assert "errors" not in answer, answer
+        return answer["data"]
+
+    async def quantities(self, name: str) -> dict[str, int]:
+        """Units in one state, by SKU."""
+        products = (await self.state())["products"]
+        return {one["sku"]: one["quantities"][name] for product in products for one in product["variants"]}
+
+
+@pytest.fixture
+async def http() -> AsyncIterator[httpx.AsyncClient]:
+    """The HTTP client the composition root would hand in."""
+    async with httpx.AsyncClient(trust_env=False) as client:
+        yield client
+
+
+@pytest.fixture
+async def sandbox(http: httpx.AsyncClient, tmp_path: Path) -> AsyncIterator[SandboxShop]:
+    """An empty shop with one location, behind real HTTP."""
+    shop = new_shop(DOMAIN, TOKEN, settings=Settings(processing_s=0.05))
+    async with run_sandbox(state_path=tmp_path / "shop.sqlite", shops=[shop]) as address:
+        yield SandboxShop(address, http)
+
+
+@pytest.fixture
+def shops(sandbox: SandboxShop, http: httpx.AsyncClient) -> Shops:
+    """The adapter, pointed at the sandbox as it would be at Shopify."""
+
+    async def credentials(_merchant: Merchant) -> ShopCredentials | None:
+        return ShopCredentials(sandbox.endpoint, TOKEN)
+
+    return Shops(http, credentials, SystemClock())
+
+
+@dataclass
+class Effects:
+    """The ledger's table in memory; it outlives the worker, as Postgres does."""
+
+    rows: dict[str, Effect] = field(default_factory=dict)
+
+    async def intend(self, run: str, fence: int, key: str, parameters: Mapping[str, Any]) -> Effect:
+        if key in self.rows:
+            return replace(self.rows[key], fresh=False)
+        self.rows[key] = Effect(key, "intent", parameters, {}, datetime.now(UTC), fresh=True)
+        return self.rows[key]
+
+    async def confirm(self, run: str, fence: int, key: str, external: Mapping[str, Any]) -> None:
+        self.rows[key] = replace(self.rows[key], state="confirmed", external=external)
+
+    def age(self, by: timedelta) -> None:
+        self.rows = {key: replace(one, intended_at=one.intended_at - by) for key, one in self.rows.items()}
+
+
+@dataclass
+class Books:
+    """Drafts, orders, receipts and pictures as Postgres would hold them; one object implements the four ports."""
+
+    drafts: list[StoredDraft] = field(default_factory=list)
+    told: dict[str, int] = field(default_factory=dict)
+    receipt: list[ReceiptLine] = field(default_factory=list)
+    images: list[StoredImage] = field(default_factory=list)
+
+    async def announced(self, order_id: str) -> Mapping[str, int]:
+        return self.told
+
+    async def lines(self, receipt_id: str) -> Sequence[ReceiptLine]:
+        return self.receipt
+
+
+@dataclass
+class DraftsOf:
+    books: Books
+
+    async def of_run(self, run_id: str) -> Sequence[StoredDraft]:
+        return self.books.drafts
+
+
+@dataclass
+class ImagesOf:
+    books: Books
+
+    async def of_run(self, run_id: str) -> Sequence[StoredImage]:
+        return self.books.images
+
+
+def make_draft(name: str, quantities: Mapping[str, int], *, cost: str | None = "4.50", option: str = "Size") -> Draft:
+    """A draft whose variants are `quantities` by option value; the empty value is a product without options."""
+    draft_id = str(uuid5(NAMESPACE_URL, name))
+    variants = tuple(
+        DraftVariant(
+            id=str(uuid5(NAMESPACE_URL, f"{name}/{value}")),
+            plan=PlannedVariant(
+                variant_key=value or name,
+                positions=(position,),
+                sku=f"{name}-{value}".strip("-"),
+                gtin="",
+                options={option: value} if value else {},
+                quantity=quantity,
+                unit_cost=None if cost is None else Decimal(cost),
+                price=Decimal("9.99"),
+            ),
+        )
+        for position, (value, quantity) in enumerate(quantities.items(), start=1)
+    )
+    plan = PlannedProduct(
+        product_key=name,
+        title=name.title(),
+        description_html="<p>As printed.</p>",
+        vendor="Acme",
+        product_type="Mugs",
+        tags=("new",),
+        option_names=() if "" in quantities else (option,),
+        variants=tuple(one.plan for one in variants),
+    )
+    return Draft(id=draft_id, plan=plan, variants=variants)
+
+
+def unplaced(draft: Draft) -> StoredDraft:
+    """The draft as stored before the shop has seen it."""
+    variants = tuple(StoredVariant(one.id, one.plan.variant_key, "", "") for one in draft.variants)
+    return StoredDraft(draft, "", variants)
+
+
+def make_given(stage: str, **settings: Any) -> StageInput:
+    """An approved order's run at one stage."""
+    merchant = Merchant(
+        id="merchant-1", name="Demo", shop_domain=DOMAIN, settings=MerchantSettings.model_validate(settings)
+    )
+    run = Run(
+        id="run-1",
+        kind="order",
+        merchant=merchant,
+        entry=0,
+        fence=1,
+        workflow_id="w",
+        upload_id="u",
+        order_id="order-1",
+        order_revision=1,
+        approved_by="demo",
+    )
+    return StageInput(run=run, stage=stage, attempt=1, earlier={}, still_ours=lambda: None)
