@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from decimal import Decimal, InvalidOperation
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -56,6 +57,7 @@ IDEMPOTENT_MUTATIONS: dict[str, tuple[str, Resolver]] = {
 """Those on which Shopify requires `@idempotent(key:)` since 2026-04."""
 
 
+@cache
 def load_schema() -> GraphQLSchema:
     """Build the contract and bind every resolver to its field."""
     schema = build_schema(CONTRACT.read_text(encoding="utf-8"))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, cast
 from uuid import uuid4
 
 from pydantic import BaseModel, Field, ValidationError
@@ -22,6 +22,7 @@ from app.sandbox.view import shop_view
 
 if TYPE_CHECKING:
     from starlette.requests import Request
+    from starlette.types import Receive, Scope, Send
 
     from app.sandbox.store import Store
 
@@ -44,8 +45,19 @@ class ShopRequest(BaseModel):
     settings: Settings = Settings()
 
 
-class Dropped(Exception):
-    """Raised instead of a reply; the server closes the connection without one."""
+class NoAnswer(Response):
+    """Breaks the connection instead of answering.
+
+    ASGI has no word for that, so the transport is taken from uvicorn's own `receive`; waiting for the
+    disconnect keeps uvicorn from answering 500 in our place.
+    """
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG002  ASGI's signature
+        """Abort the transport below this request."""
+        cycle = cast("Any", receive).__self__
+        cycle.transport.abort()
+        while (await receive())["type"] != "http.disconnect":
+            pass
 
 
 @dataclass
@@ -82,18 +94,18 @@ class ShopServer:
             body = await request.json()
         except json.JSONDecodeError:
             return JSONResponse({"errors": "Bad Request"}, 400)
-        operations = self.gateway.operation_names(body.get("query") or "")
-        fault = self.faults.take(shop.domain, operations)
+        return await self._answer(shop, _address(request), body)
+
+    async def _answer(self, shop: Shop, address: str, body: dict[str, Any]) -> Response:
+        fault = self.faults.take(shop.domain, self.gateway.operation_names(body.get("query") or ""))
         if fault is not None and fault.kind not in AFTER_SUCCESS:
             refusal = await self._refuse(shop, fault)
             if refusal is not None:
                 return refusal
-        envelope = self.gateway.answer(shop, _address(request), body)
+        envelope = self.gateway.answer(shop, address, body)
         if fault is not None and fault.kind in AFTER_SUCCESS:
             await asyncio.sleep(fault.seconds)
-            if fault.kind == "timeout_after_success":
-                raise Dropped
-            return PlainTextResponse("Bad Gateway", 502)
+            return NoAnswer() if fault.kind == "timeout_after_success" else PlainTextResponse("Bad Gateway", 502)
         headers = {"X-Shopify-API-Version": API_VERSION, "X-Request-Id": str(uuid4())}
         return JSONResponse(envelope, headers=headers)
 
