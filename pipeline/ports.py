@@ -303,14 +303,14 @@ class ShopProduct:
 class ShopMedia:
     """A picture on a product. `status` is UPLOADED, PROCESSING, READY or FAILED.
 
-    `source` is its address in the shop, empty while the shop still works on it; it ends in the name the
-    picture was uploaded under, unless the shop chose another.
+    `sources` are the addresses the shop shows for it, none while it still works on it; they hold the name
+    the picture was uploaded under, unless the shop chose another.
     """
 
     id: str
     status: str
     alt: str
-    source: str = ""
+    sources: tuple[str, ...] = ()
     error: str = ""
 
 

@@ -165,3 +165,27 @@ class RunStore(Protocol):
     async def let_go(self, ready: Ready, state: str) -> None:
         """Close the attempt as `released` or `lost`: nothing counted."""
         ...
+
+
+@dataclass(frozen=True, slots=True)
+class DueRun:
+    """An open run and the job it waits for; `ref` is its job of record, which may be one of upstream's."""
+
+    next: NextJob
+    ref: str | None
+
+
+class DueRuns(Protocol):
+    """What the reconciler needs to know."""
+
+    async def list_due(self, *, quiet_for: timedelta, after: str, limit: int) -> list[DueRun]:
+        """Open runs that nothing happened to for that long, by id, beginning after run `after`."""
+        ...
+
+
+class Pauses(Protocol):
+    """Queues people have paused. Kept in Postgres too: a starting Node process resumes every queue in Redis."""
+
+    async def list_paused(self) -> frozenset[str]:
+        """The paused queues."""
+        ...

@@ -23,11 +23,12 @@ from pipeline.clock import Clock
 from pipeline.contract import Done, Reject, Retry, Review, Stage, StageInput, StageResult
 from pipeline.domain import intake
 from pipeline.errors import DatabaseUnavailable, LeaseLost, Permanent, RedisUnavailable, Temporary, VendorUnavailable
+from pipeline.hand_off import LIVE, hand_off
 from pipeline.ports import Progress
 from pipeline.queue.backoff import Random, full_jitter
 from pipeline.queue.bull import Bull
 from pipeline.queue.heartbeat import Heartbeat
-from pipeline.queue.job import ClaimedJob, ClaimNext, Failure, FinishReply, NewJob, Retention, Settled, Successor
+from pipeline.queue.job import ClaimedJob, ClaimNext, Failure, FinishReply, Retention, Settled, Successor
 from pipeline.run_store import (
     AskLive,
     Dead,
@@ -43,9 +44,6 @@ from pipeline.run_store import (
     Trouble,
     job_ref,
 )
-
-LIVE = frozenset({"waiting", "paused", "active", "delayed"})
-"""Bull's states in which a job will still run. A mere hash (completed, failed, none) is not live."""
 
 SHIELDED_S = 5.0
 """From record to settle nothing may cancel an attempt, but neither may it hang for ever."""
@@ -73,10 +71,14 @@ class Outcome(enum.Enum):
 
 @dataclass(frozen=True, slots=True)
 class Settlement:
-    """An attempt's end, and the job the same call claimed for this slot, if any."""
+    """An attempt's end, and the job the same call claimed for this slot, if any.
+
+    `hold`: Redis or Postgres cannot serve, so claiming more makes no sense for a while.
+    """
 
     outcome: Outcome
     next: ClaimedJob | None = None
+    hold: bool = False
 
 
 class _Interrupted(enum.Enum):
@@ -143,7 +145,8 @@ class Runner:
                         return await self._put_off(job, 1.0, "the job of record changes too fast")
         except (RedisUnavailable, DatabaseUnavailable) as error:
             _log.warning("attempt handed back", reason=str(error), queue=job.queue, job_id=job.id)
-            return await self._release(job)
+            await self._release(job)
+            return Settlement(Outcome.RELEASED, hold=True)
         finally:
             self._heartbeat.drop(job)
 
@@ -217,7 +220,8 @@ class Runner:
                 return await self._wait(job, ready, error)
             case Temporary():
                 _log.warning("attempt handed back", reason=str(error))
-                return await self._hand_back(job, ready)
+                await self._hand_back(job, ready)
+                return Settlement(Outcome.RELEASED, hold=True)
             case Reject() | Permanent():
                 return await self._fail(job, ready, Trouble(_code(error), str(error)), final=True)
             case Retry():
@@ -316,7 +320,7 @@ class Runner:
     ) -> FinishReply | None:
         """Finish here, enqueue there, claim the next: one script. What it cannot do now, the reconciler will."""
         self._heartbeat.drop(job)
-        successor = None if following is None else Successor(following.stage, new_job(following))
+        successor = None if following is None else Successor(following.stage, hand_off(following))
         returnvalue = json.dumps({"runId": run_id, "stage": job.queue, "outcome": outcome, "summary": summary})
 
         async def finish() -> FinishReply:
@@ -408,13 +412,15 @@ class Runner:
             self._reach("failure-record")
             if failed is not None:
                 return await self._end(job, ready, failed, trouble)
-            after_s = error.retry_after_s
-            if after_s is None:
-                after_s = WAIT_BASE_S + full_jitter(
-                    ready.attempt, base_s=WAIT_BASE_S, cap_s=BACKOFF_CAP_S - WAIT_BASE_S, random=self._random
-                )
+            after_s = error.retry_after_s or self._wait_s(ready.attempt)
             await self._tell(ready, "waiting", message=trouble.message, delay_s=after_s)
-            return await self._put_off(job, after_s, trouble.message)
+        return await self._put_off(job, after_s, trouble.message)
+
+    def _wait_s(self, attempt: int) -> float:
+        """When a vendor that names no time is asked again."""
+        return WAIT_BASE_S + full_jitter(
+            attempt, base_s=WAIT_BASE_S, cap_s=BACKOFF_CAP_S - WAIT_BASE_S, random=self._random
+        )
 
     async def _put_off(self, job: ClaimedJob, after_s: float, reason: str) -> Settlement:
         _log.info("job put off", reason=reason, delay_s=round(after_s, 3))
@@ -431,7 +437,7 @@ class Runner:
                 except DatabaseUnavailable as error:
                     _log.warning("release not written", reason=str(error))  # the next load closes it
             self._reach("release")
-            return await self._release(job)
+        return await self._release(job)
 
     async def _release(self, job: ClaimedJob) -> Settlement:
         self._heartbeat.drop(job)
@@ -458,21 +464,6 @@ class Runner:
                 await self._progress.tell(ready.run.id, ready.stage, event, details)
             except Temporary as error:
                 _log.debug("progress not told", reason=str(error))
-
-
-def new_job(following: NextJob) -> NewJob:
-    """The hand-off job of a due stage: ids only, under an id that can be added twice and exists once."""
-    return NewJob(
-        id=following.job_id,
-        data=intake.envelope(
-            workflow_id=following.workflow_id,
-            stage=following.stage,
-            run_id=following.run_id,
-            entry=following.entry,
-            flow_version=flow.FLOW_VERSION,
-        ),
-        attempts=flow.BY_NAME[following.stage].attempts,
-    )
 
 
 def _next(reply: FinishReply | None) -> ClaimedJob | None:

@@ -17,7 +17,7 @@ from app.db.accept import merchant_row, run_of
 from app.db.journal import dump, dump_doubts, earlier_outputs, restore_doubts
 from app.db.record import spread
 from app.db.session import Database
-from app.db.tables import images, purchase_orders, runs, stage_runs
+from app.db.tables import images, purchase_orders, queue_pauses, runs, stage_runs
 from pipeline import flow
 from pipeline.contract import Review, Run, StageResult
 from pipeline.domain.intake import HandOff
@@ -26,6 +26,7 @@ from pipeline.errors import LeaseLost
 from pipeline.run_store import (
     AskLive,
     Dead,
+    DueRun,
     Failed,
     Later,
     Loaded,
@@ -44,7 +45,7 @@ HOPELESS_STALLS = 5
 
 
 class PostgresRuns:
-    """Implements `pipeline.run_store.RunStore`."""
+    """Implements `RunStore`, `DueRuns` and `Pauses` of `pipeline.run_store`."""
 
     def __init__(self, database: Database, *, max_stalls: int) -> None:
         self._database = database
@@ -283,6 +284,27 @@ class PostgresRuns:
                 .where(_attempt(ready), stage_runs.c.state == "open")
                 .values(state=state, ended_at=func.now())
             )
+
+    # ------------------------------------------------------------------------- what the other roles ask
+
+    async def list_due(self, *, quiet_for: timedelta, after: str, limit: int) -> list[DueRun]:
+        """Open runs that nothing happened to for that long, by id, beginning after run `after`."""
+        async with self._database.transaction() as connection:
+            found = await connection.execute(
+                select(runs.c.id, runs.c.due_stage, runs.c.entry, runs.c.workflow_id, runs.c.job_id)
+                .where(runs.c.due_stage.is_not(None), runs.c.id > after, runs.c.due_since <= func.now() - quiet_for)
+                .order_by(runs.c.id)
+                .limit(limit)
+            )
+            return [
+                DueRun(NextJob(run_id, stage, entry, workflow_id), job_id)
+                for run_id, stage, entry, workflow_id, job_id in found
+            ]
+
+    async def list_paused(self) -> frozenset[str]:
+        """Queues people have paused."""
+        async with self._database.transaction() as connection:
+            return frozenset((await connection.execute(select(queue_pauses.c.queue))).scalars())
 
 
 # ------------------------------------------------------------------------------------------- the pieces

@@ -1,0 +1,142 @@
+"""What stages may ask about orders, suppliers and receipts."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from sqlalchemy import select
+
+from app.db.session import Database
+from app.db.tables import (
+    documents,
+    draft_variants,
+    order_variants,
+    product_drafts,
+    purchase_orders,
+    receipt_lines,
+    runs,
+    supplier_items,
+    suppliers,
+)
+from pipeline.ports import OrderRecord, ReceiptLine, SupplierItem, SupplierRecord
+
+SUPPLIERS_MAX = 5_000
+ITEMS_MAX = 50_000
+
+
+class PostgresOrders:
+    """Implements `Orders`, `Suppliers` and `Receipts` of `pipeline.ports`."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def get(self, order_id: str) -> OrderRecord:
+        """The order of that id."""
+        async with self._database.transaction() as connection:
+            found = await connection.execute(select(purchase_orders).where(purchase_orders.c.id == order_id))
+            row = found.mappings().one()
+        return OrderRecord(
+            id=row["id"],
+            supplier_id=row["supplier_id"],
+            key=row["key"],
+            revision=row["revision"],
+            content_hash=row["content_hash"],
+            state=row["state"],
+        )
+
+    async def find_same_document(self, merchant_id: str, sha256: str, other_than_run: str) -> str | None:
+        """The number of an order already made from the very same bytes by an earlier run, or None.
+
+        The older run keeps the document: of two that arrive together one goes on, whichever asks first.
+        """
+        async with self._database.transaction() as connection:
+            created_at = select(runs.c.created_at).where(runs.c.id == other_than_run).scalar_subquery()
+            found = await connection.execute(
+                select(purchase_orders.c.number, purchase_orders.c.key)
+                .select_from(runs)
+                .join(documents, documents.c.id == runs.c.document_id)
+                .join(purchase_orders, purchase_orders.c.id == runs.c.order_id)
+                .where(
+                    runs.c.merchant_id == merchant_id,
+                    documents.c.sha256 == sha256,
+                    runs.c.id != other_than_run,
+                    runs.c.state != "cancelled",
+                    (runs.c.created_at < created_at)
+                    | ((runs.c.created_at == created_at) & (runs.c.id < other_than_run)),
+                )
+                .limit(1)
+            )
+            row = found.one_or_none()
+        return None if row is None else row.number or row.key
+
+    async def announced(self, order_id: str) -> Mapping[str, int]:
+        """Units announced to the shop so far, by draft variant."""
+        async with self._database.transaction() as connection:
+            found = await connection.execute(
+                select(order_variants.c.draft_variant_id, order_variants.c.announced).where(
+                    order_variants.c.order_id == order_id
+                )
+            )
+            return {row.draft_variant_id: row.announced for row in found}
+
+    async def list_suppliers(self, merchant_id: str) -> Sequence[SupplierRecord]:
+        """All suppliers of a merchant."""
+        async with self._database.transaction() as connection:
+            found = await connection.execute(
+                select(suppliers)
+                .where(suppliers.c.merchant_id == merchant_id)
+                .order_by(suppliers.c.id)
+                .limit(SUPPLIERS_MAX)
+            )
+            rows = found.mappings().all()
+        return [
+            SupplierRecord(
+                id=row["id"],
+                name=row["name"],
+                normalized_name=row["normalized_name"],
+                tax_id=row["tax_id"],
+                email=row["email"],
+                website=row["website"],
+                orders_confirmed=row["orders_confirmed"],
+            )
+            for row in rows
+        ]
+
+    async def items(self, supplier_id: str) -> Sequence[SupplierItem]:
+        """The memory of one supplier: articles that live in the shop."""
+        async with self._database.transaction() as connection:
+            found = await connection.execute(
+                select(
+                    supplier_items.c.sku,
+                    supplier_items.c.gtin,
+                    draft_variants.c.draft_id,
+                    supplier_items.c.draft_variant_id,
+                    product_drafts.c.product_key,
+                    draft_variants.c.variant_key,
+                    supplier_items.c.units_per_pack,
+                    supplier_items.c.last_cost,
+                    supplier_items.c.currency,
+                )
+                .join(draft_variants, draft_variants.c.id == supplier_items.c.draft_variant_id)
+                .join(product_drafts, product_drafts.c.id == draft_variants.c.draft_id)
+                .where(supplier_items.c.supplier_id == supplier_id)
+                .order_by(supplier_items.c.draft_variant_id)
+                .limit(ITEMS_MAX)
+            )
+            return [SupplierItem(**row) for row in found.mappings()]
+
+    async def lines(self, receipt_id: str) -> Sequence[ReceiptLine]:
+        """A receipt's lines, with the inventory items they are about."""
+        async with self._database.transaction() as connection:
+            found = await connection.execute(
+                select(
+                    receipt_lines.c.draft_variant_id,
+                    draft_variants.c.inventory_item_id,
+                    receipt_lines.c.accepted,
+                    receipt_lines.c.rejected,
+                )
+                .join(draft_variants, draft_variants.c.id == receipt_lines.c.draft_variant_id)
+                .where(receipt_lines.c.receipt_id == receipt_id)
+                .order_by(receipt_lines.c.draft_variant_id)
+            )
+            return [ReceiptLine(**row) for row in found.mappings()]
