@@ -15,7 +15,7 @@ from sqlalchemy.dialects.postgresql import insert
 from app.db.accept import locked_run
 from app.db.errors import ConflictError, NotFoundError
 from app.db.receiving import Delivered, receive, refuse_second_receipt
-from app.db.tables import audit, effects, queue_pauses, runs
+from app.db.tables import audit, effects, queue_pauses, runs, stage_runs
 from pipeline import flow
 from pipeline.run_store import NextJob
 
@@ -70,7 +70,7 @@ class People:
         async with self._database.transaction() as connection:
             run = await _run_in(connection, run_id, "cancel", {"running", "needs_review", "failed"})
             sent = await _refuse_to_abandon(connection, run)
-            kept = f"; {sent} changes had been sent to the shop and stay there" if sent else ""
+            kept = f"; what the shop had been sent by then (changes: {sent}) stays there" if sent else ""
             await connection.execute(
                 update(runs)
                 .where(runs.c.id == run_id)
@@ -78,19 +78,28 @@ class People:
                     state="cancelled",
                     due_stage=None,
                     due_since=None,
+                    job_id=None,
                     summary=f"Cancelled by {who}{kept}.",
                     **_raised(run),
                     finished_at=func.now(),
                 )
             )
+            # Whoever still works on it will find the fence raised; nobody else would close its attempt.
+            await connection.execute(
+                update(stage_runs)
+                .where(stage_runs.c.run_id == run_id, stage_runs.c.state == "open")
+                .values(state="lost", ended_at=func.now())
+            )
             await _note(connection, who, "cancel", run, {"from": run["state"], "effects": sent})
 
-    async def receive(self, order_id: str, who: str, delivered: Delivered, *, allow_over: bool = False) -> NextJob:
-        """Goods of an order have arrived: the only way they become sellable. See `app.db.receiving`."""
+    async def receive(
+        self, order_id: str, who: str, delivered: Delivered, *, allow_over: bool = False
+    ) -> tuple[str, NextJob]:
+        """Goods of an order have arrived: the receipt's id and its job. See `app.db.receiving`."""
         async with self._database.transaction() as connection:
             receipt = await receive(connection, order_id, who, delivered, allow_over=allow_over)
             await _note(connection, who, "receive", receipt.run, receipt.details)
-            return receipt.next
+            return receipt.id, receipt.next
 
     async def pause_queue(self, queue: str, who: str) -> None:
         """Claim nothing from this queue until it is resumed, even if Redis forgets or a starting Node resumes."""
@@ -149,7 +158,7 @@ async def _refuse_to_abandon(connection: AsyncConnection, run: RowMapping) -> in
     rows = await connection.execute(
         select(effects.c.state, func.count()).where(effects.c.run_id == run["id"]).group_by(effects.c.state)
     )
-    sent: dict[str, int] = {state: count for state, count in rows}
+    sent = {state: int(count) for state, count in rows}
     unsettled = sent.get("confirmed", 0) or (run["state"] == "running" and sent.get("intent", 0))
     if run["kind"] == "receipt" and unsettled:
         way_out = "wait for it" if run["state"] == "running" else "retry it"

@@ -54,6 +54,7 @@ Delivered = Mapping[str, Units] | Literal["all"]
 class Receipt:
     """A receipt as entered: its job, its run's row for the audit, and what was counted."""
 
+    id: str
     next: NextJob
     run: dict[str, Any]
     details: dict[str, Any]
@@ -231,4 +232,4 @@ async def _write(connection: AsyncConnection, order: RowMapping, who: str, count
         insert(receipts).values(id=receipt_id, order_id=order["id"], run_id=run_id, entered_by=who)
     )
     await connection.execute(insert(receipt_lines), lines)
-    return Receipt(job, run, {"receipt_id": receipt_id, "lines": lines})
+    return Receipt(receipt_id, job, run, {"receipt_id": receipt_id, "lines": lines})
