@@ -69,13 +69,18 @@ async def open_connections(
     leases = CommandLink("leases", clock, config, fail_fast=True)
     events = EventLink("events", clock, config)
     links = (commands, leases, events)
+    failure: Exception | None = None
     async with anyio.create_task_group() as owners:
         for link in links:
             owners.start_soon(link.own)
         try:
             yield Connections(commands, leases, events, lambda: [link.state for link in links])
+        except Exception as error:  # noqa: BLE001  -- carried past the task group, which would wrap it
+            failure = error
         finally:
             owners.cancel_scope.cancel()
+    if failure is not None:
+        raise failure
 
 
 @dataclass(frozen=True, slots=True)

@@ -152,6 +152,13 @@ class _Request:
             self.reply.set_result(reply)
 
 
+def _sign_of_life() -> _Request:
+    """Make a PING that nobody waits for: its failure is the socket's, which the owner sees anyway."""
+    request = _Request(_PING)
+    request.reply.add_done_callback(lambda reply: reply.cancelled() or reply.exception())
+    return request
+
+
 class CommandLink(_Link):
     """Takes commands. While it reconnects they wait for it up to the call timeout, or with `fail_fast` not at all."""
 
@@ -212,7 +219,7 @@ class CommandLink(_Link):
                     self._news.clear()
                     await self._news.wait()
         except TimeoutError:
-            return [_Request(_PING)]
+            return [_sign_of_life()]
 
     async def _exchange(self, sock: RedisSocket, batch: list[_Request]) -> None:
         """Send a batch and hand out its replies. A socket that does not answer in time is given up."""
