@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from app.sandbox import media, metafields, variants
 from app.sandbox.call import Args, Call, UserErrors, no, user_error
+from app.sandbox.inventory import SETTABLE
 from app.sandbox.state import Option, Product, ProductSetOperation, Variant, now
 
 if TYPE_CHECKING:
@@ -222,11 +223,14 @@ def _errors_of_variants(shop: Shop, given: Args, found: Product | None) -> Error
 
 
 def _errors_of_quantities(shop: Shop, entry: Args, path: Path) -> Errors:
-    return [
-        user_error([*path, "inventoryQuantities", index, "locationId"], "Location does not exist", "NOT_FOUND")
-        for index, quantity in enumerate(entry.get("inventoryQuantities") or [])
-        if quantity["locationId"] not in shop.locations
-    ]
+    errors = []
+    for index, quantity in enumerate(entry.get("inventoryQuantities") or []):
+        at = [*path, "inventoryQuantities", index]
+        if quantity["locationId"] not in shop.locations:
+            errors.append(user_error([*at, "locationId"], "Location does not exist", "NOT_FOUND"))
+        if quantity["name"] not in SETTABLE:
+            errors.append(user_error([*at, "name"], "Quantity name is invalid", "INVALID_INPUT"))
+    return errors
 
 
 def _errors_of_choice(options: list[Args], entry: Args, path: Path) -> Errors:

@@ -34,11 +34,13 @@ CONTRACT = Path(__file__).with_name("contract-2026-10.graphql")
 MUTATIONS: dict[str, tuple[str, Resolver]] = {
     "fileCreate": ("write_files", media.file_create),
     "fileDelete": ("write_files", media.file_delete),
+    "inventoryItemUpdate": ("write_inventory", variants.item_update),
     "metafieldDefinitionCreate": ("write_products", metafields.definition_create),
     "metafieldsSet": ("write_products", metafields.metafields_set),
     "productDelete": ("write_products", products.product_delete),
     "productSet": ("write_products", products.product_set),
     "productUpdate": ("write_products", products.product_update),
+    "productVariantAppendMedia": ("write_products", variants.append_media),
     "productVariantsBulkCreate": ("write_products", variants.bulk_create),
     "productVariantsBulkDelete": ("write_products", variants.bulk_delete),
     "productVariantsBulkUpdate": ("write_products", variants.bulk_update),
@@ -56,6 +58,23 @@ IDEMPOTENT_MUTATIONS: dict[str, tuple[str, Resolver]] = {
 }
 """Those on which Shopify requires `@idempotent(key:)` since 2026-04."""
 
+READ_SCOPES: dict[str, tuple[str, ...]] = {
+    "inventoryItem": ("read_inventory", "read_products"),
+    "inventoryItems": ("read_inventory", "read_products"),
+    "inventoryLevel": ("read_inventory", "read_products"),
+    "location": ("read_locations", "read_inventory"),
+    "locations": ("read_locations", "read_inventory"),
+    "product": ("read_products",),
+    "productByIdentifier": ("read_products",),
+    "productOperation": ("read_products",),
+    "productVariant": ("read_products",),
+    "productVariantByIdentifier": ("read_products",),
+    "productVariants": ("read_products",),
+    "products": ("read_products",),
+    "publications": ("read_publications",),
+}
+"""Root queries that need a scope; any of those named will do."""
+
 
 @cache
 def load_schema() -> GraphQLSchema:
@@ -65,7 +84,7 @@ def load_schema() -> GraphQLSchema:
         for field_name, resolver in fields.items():
             _field(schema, type_name, field_name).resolve = _read(resolver)
     for field in _object(schema, "QueryRoot").fields.values():
-        field.resolve = _counted(field.resolve or _unknown)
+        field.resolve = _query(field.resolve or _unknown)
     for field in _object(schema, "Mutation").fields.values():
         field.resolve = _unknown
     for name, (scope, resolver) in MUTATIONS.items():
@@ -98,21 +117,19 @@ def _read(resolver: Resolver) -> Callable[..., Any]:
     return resolve
 
 
-def _counted(resolve: Callable[..., Any]) -> Callable[..., Any]:
-    def counted(source: Any, info: Info, **args: Any) -> Any:
+def _query(resolve: Callable[..., Any]) -> Callable[..., Any]:
+    def query(source: Any, info: Info, **args: Any) -> Any:
+        _require_scope(info, READ_SCOPES.get(info.field_name, ()))
         _count(info)
         return resolve(source, info, **args)
 
-    return counted
+    return query
 
 
 def _mutation(name: str, scope: str, resolver: Resolver, *, idempotent: bool = False) -> Callable[..., Any]:
     def perform(source: Any, info: Info, **args: Any) -> Any:
         call: Call = info.context
-        if scope not in call.shop.scopes:
-            needed = f"`{scope}` access scope."
-            message = f"Access denied for {name} field. Required access: {needed}"
-            raise refused(message, "ACCESS_DENIED", requiredAccess=needed)
+        _require_scope(info, (scope,))
         _count(info)
         try:
             if idempotent:
@@ -122,6 +139,16 @@ def _mutation(name: str, scope: str, resolver: Resolver, *, idempotent: bool = F
             return {"userErrors": refusal.errors}
 
     return perform
+
+
+def _require_scope(info: Info, sufficient: tuple[str, ...]) -> None:
+    """Any one of these is enough; Shopify's write scopes include reading."""
+    granted = set(info.context.shop.scopes)
+    granted |= {scope.replace("write_", "read_") for scope in granted}
+    if sufficient and granted.isdisjoint(sufficient):
+        needed = f"{' or '.join(f'`{scope}`' for scope in sufficient)} access scope."
+        message = f"Access denied for {info.field_name} field. Required access: {needed}"
+        raise refused(message, "ACCESS_DENIED", requiredAccess=needed)
 
 
 def _idempotency_key(info: Info) -> str:

@@ -32,6 +32,7 @@ def bulk_create(_source: Any, call: Call, args: Args) -> dict[str, Any]:
     for index, entry in enumerate(given):
         path: Path = ["variants", index]
         errors += check_fields(call.shop, entry, path, None)
+        errors += _errors_of_places(call.shop, entry.get("inventoryQuantities"), [*path, "inventoryQuantities"])
         values, found = _named_options(product, entry.get("optionValues") or [], path)
         errors += found
         if tuple(values.items()) in taken:
@@ -105,6 +106,48 @@ def bulk_delete(_source: Any, call: Call, args: Args) -> dict[str, Any]:
         remove(call.shop, product, variant)
     product.updated_at = now()
     return {"product": product, "userErrors": []}
+
+
+def append_media(_source: Any, call: Call, args: Args) -> dict[str, Any]:
+    """Show one of the product's images for a variant; Shopify wants it READY, and one per variant."""
+    product = _product(call.shop, args["productId"])
+    by_id = {variant.id: variant for variant in product.variants}
+    errors: Errors = []
+    for index, pair in enumerate(args["variantMedia"]):
+        path: Path = ["variantMedia", index]
+        variant = by_id.get(pair["variantId"])
+        if variant is None:
+            code = "PRODUCT_VARIANT_DOES_NOT_EXIST_ON_PRODUCT"
+            errors.append(user_error([*path, "variantId"], "Variant does not exist on the product", code))
+        elif variant.media_ids:
+            code = "PRODUCT_VARIANT_ALREADY_HAS_MEDIA"
+            errors.append(user_error([*path, "variantId"], "Product variant already has attached media", code))
+        if len(pair["mediaIds"]) != 1:
+            code = "TOO_MANY_MEDIA_PER_INPUT_PAIR"
+            errors.append(user_error([*path, "mediaIds"], "Only one image per variant", code))
+        for media_id in pair["mediaIds"]:
+            errors += _media_errors(call, product, media_id, [*path, "mediaIds"])
+    if errors:
+        raise UserErrors(errors)
+    changed = []
+    for pair in args["variantMedia"]:
+        by_id[pair["variantId"]].media_ids = list(pair["mediaIds"])
+        changed.append(by_id[pair["variantId"]])
+    return {"product": product, "productVariants": changed, "userErrors": []}
+
+
+def item_update(_source: Any, call: Call, args: Args) -> dict[str, Any]:
+    """Change the named fields of an inventory item, its cost for example."""
+    item = call.shop.inventory_items.get(args["id"])
+    found = call.shop.variant(item.variant_id) if item else None
+    if item is None or found is None:
+        raise no(["id"], "The product couldn't be updated because it does not exist.")
+    entry = {"inventoryItem": args["input"]}
+    errors = check_fields(call.shop, entry, ["input"], found[1].id)
+    if errors:
+        raise UserErrors(errors)
+    write_fields(call, found[1], entry)
+    return {"inventoryItem": item, "userErrors": []}
 
 
 def new_variant(shop: Shop, option_values: dict[str, str]) -> Variant:
@@ -249,11 +292,29 @@ def _update_errors(shop: Shop, product: Product, entry: Args, path: Path) -> Err
         message = "Product variant does not exist"
         return [user_error([*path, "id"], message, "PRODUCT_VARIANT_DOES_NOT_EXIST")]
     errors = check_fields(shop, entry, path, variant_id)
+    errors += _errors_of_places(shop, entry.get("quantityAdjustments"), [*path, "quantityAdjustments"])
     if entry.get("inventoryQuantities"):
         message = "Inventory quantities can only be provided during create."
         code = "NO_INVENTORY_QUANTITIES_ON_VARIANTS_UPDATE"
         errors.append(user_error([*path, "inventoryQuantities"], message, code))
     return errors
+
+
+def _errors_of_places(shop: Shop, entries: list[Args] | None, path: Path) -> Errors:
+    return [
+        user_error([*path, index, "locationId"], "Location does not exist", "INVALID_INPUT")
+        for index, entry in enumerate(entries or [])
+        if entry["locationId"] not in shop.locations
+    ]
+
+
+def _media_errors(call: Call, product: Product, media_id: str, path: Path) -> Errors:
+    if media_id not in product.media_ids:
+        message = "Media does not exist on the specified product"
+        return [user_error(path, message, "MEDIA_DOES_NOT_EXIST_ON_PRODUCT")]
+    if call.shop.media[media_id].status(call.at) != "READY":
+        return [user_error(path, "Non-ready media are not supported", "NON_READY_MEDIA")]
+    return []
 
 
 def _attach_media(call: Call, product: Product, args: Args) -> None:
