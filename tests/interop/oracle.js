@@ -1,0 +1,58 @@
+// npm bull, driven line by line: each line of stdin is a request, each line of stdout an answer or an event.
+//   {id, queue, call, args}        a method of the Queue
+//   {id, queue, job, call, args}   a method of the Job with that id
+//   {id, queue, next: true}        take the next job, as a worker would
+//   {id, queue, process: true}     run jobs: each answers with its own data; {ran: <job id>} is told when it is done
+'use strict'
+const readline = require('readline')
+const Bull = require('bull')
+
+const queues = new Map()
+const taken = new Map() // jobs this process holds: their lock token is the queue object's
+
+function queueOf (name) {
+  if (!queues.has(name)) {
+    const queue = new Bull(name, process.argv[2], { prefix: process.argv[3] || 'bull' })
+    queue.on('error', error => tell({ error: error.message, queue: name }))
+    queues.set(name, queue)
+  }
+  return queues.get(name)
+}
+
+function tell (message) {
+  process.stdout.write(JSON.stringify(message) + '\n')
+}
+
+function plain (value) {
+  if (Array.isArray(value)) return value.map(plain)
+  return value && typeof value.toJSON === 'function' ? value.toJSON() : value
+}
+
+async function answer ({ queue: name, job: jobId, call, args = [], next, process: run }) {
+  const queue = queueOf(name)
+  if (next) {
+    const job = await queue.getNextJob()
+    if (job) taken.set(job.id, job)
+    return job
+  }
+  if (run) {
+    queue.on('completed', job => tell({ ran: job.id }))
+    queue.process(5, async job => job.data)
+    await queue.isReady()
+    return true
+  }
+  if (jobId === undefined) return queue[call](...args)
+  const job = taken.get(jobId) || await queue.getJob(jobId)
+  if (call === 'moveToFailed') args = [new Error(args[0])]
+  return job[call](...args)
+}
+
+readline.createInterface({ input: process.stdin }).on('line', async line => {
+  const request = JSON.parse(line)
+  try {
+    tell({ id: request.id, value: plain(await answer(request)) })
+  } catch (error) {
+    tell({ id: request.id, thrown: error.message })
+  }
+}).on('close', () => process.exit(0))
+tell({ ready: true })
