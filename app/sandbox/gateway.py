@@ -138,7 +138,10 @@ def _cost(bucket: Bucket, requested: int, used: int | None) -> dict[str, Any]:
 
 def _too_expensive(requested: int) -> dict[str, Any]:
     message = f"Query cost is {requested}, which exceeds the single query max cost limit ({QUERY_POINTS_MAX})."
-    return {"message": message, "extensions": {"code": "MAX_COST_EXCEEDED", "cost": requested}}
+    return {
+        "message": message,
+        "extensions": {"code": "MAX_COST_EXCEEDED", "cost": requested, "maxCost": QUERY_POINTS_MAX},
+    }
 
 
 def _root_fields(operation: OperationDefinitionNode) -> list[str]:

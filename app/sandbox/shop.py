@@ -192,7 +192,10 @@ class ShopServer:
         content = self.store.find_file(request.path_params["sha256"])
         if content is None:
             return PlainTextResponse("Not Found", 404)
-        return Response(content, media_type="application/octet-stream" if content[:1] == b"<" else "image/*")
+        media = [one for shop in self.store.shops.values() for one in shop.media.values()]
+        kinds = {one.sha256: one.mime_type for one in media if one.mime_type}
+        kind = kinds.get(request.path_params["sha256"], "application/octet-stream")
+        return Response(content, media_type=kind)
 
     async def page(self, _request: Request) -> Response:
         """What a person looks at."""

@@ -74,6 +74,19 @@ async def test_a_missing_scope_is_access_denied_and_data_is_null(shop: ShopClien
     assert envelope["data"] == {"productSet": None}
 
 
+async def test_writing_a_thing_includes_reading_it_and_nothing_else(shop: ShopClient) -> None:
+    await shop.open(scopes=["write_products"])
+    await shop.data("{ products(first: 1) { nodes { id } } }")
+    envelope = await shop.ask("{ locations(first: 1) { nodes { id } } }")
+    assert envelope["errors"][0]["extensions"]["code"] == "ACCESS_DENIED"
+
+
+async def test_a_query_of_more_than_a_thousand_points_is_never_served(shop: ShopClient) -> None:
+    deep = "{ products(first: 250) { nodes { variants(first: 5) { nodes { id } } } } }"
+    envelope = await shop.ask(deep)
+    assert envelope["errors"][0]["extensions"]["code"] == "MAX_COST_EXCEEDED"
+
+
 async def test_an_operation_the_sandbox_lacks_says_so(shop: ShopClient) -> None:
     envelope = await shop.ask(
         'mutation { tagsAdd(id: "gid://shopify/Product/1", tags: ["x"]) { userErrors { message } } }'

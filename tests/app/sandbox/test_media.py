@@ -27,6 +27,11 @@ mutation ($id: ID!, $media: [CreateMediaInput!]) {
   }
 }
 """
+APPEND = """
+mutation ($productId: ID!, $variantMedia: [ProductVariantAppendMediaInput!]!) {
+  productVariantAppendMedia(productId: $productId, variantMedia: $variantMedia) { userErrors { code field message } }
+}
+"""
 POLL = """
 query ($ids: [ID!]!) {
   nodes(ids: $ids) { ... on MediaImage { status image { width height url } mediaErrors { code message } } }
@@ -96,6 +101,31 @@ async def test_attaching_the_same_picture_again_adds_it_again(shop: ShopClient) 
     for _ in range(2):
         await shop.data(ATTACH, id=product, media=media)
     assert len((await shop.state())["products"][0]["media"]) == 2
+
+
+async def test_a_put_target_takes_the_raw_bytes(shop: ShopClient) -> None:
+    given = {"resource": "IMAGE", "filename": "shirt.jpg", "mimeType": "image/jpeg"}
+    target = (await shop.data(STAGE, input=[given]))["stagedUploadsCreate"]["stagedTargets"][0]
+    assert (await shop.http.put(target["url"], content=_jpeg())).status_code == 200
+    assert (await _settled(shop, target["resourceUrl"]))["status"] == "READY"
+
+
+async def test_a_variant_shows_an_image_only_once_that_is_ready(shop: ShopClient) -> None:
+    await shop.open(settings={"processing_s": 0.2})
+    product = (await shop.data(SET_PRODUCT, input={"title": "A"}))["productSet"]["product"]
+    media = [{"originalSource": f"{shop.address}/images/shirt.jpg", "mediaContentType": "IMAGE"}]
+    payload = (await shop.data(ATTACH, id=product["id"], media=media))["productUpdate"]
+    media_id = payload["product"]["media"]["nodes"][0]["id"]
+    pair = {"variantId": product["variants"]["nodes"][0]["id"], "mediaIds": [media_id]}
+
+    async def append() -> list[str]:
+        answer = await shop.data(APPEND, productId=product["id"], variantMedia=[pair])
+        return [error["code"] for error in answer["productVariantAppendMedia"]["userErrors"]]
+
+    assert await append() == ["NON_READY_MEDIA"]
+    await asyncio.sleep(0.2)
+    assert await append() == []
+    assert await append() == ["PRODUCT_VARIANT_ALREADY_HAS_MEDIA"]
 
 
 async def test_an_image_target_is_not_given_for_another_type(shop: ShopClient) -> None:
