@@ -8,12 +8,12 @@ same articles lands on the same drafts.
 from __future__ import annotations
 
 import re
-from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 
-from pipeline.domain.identifiers import clean_text, slug
+from pipeline.domain.identifiers import fold, slug
 from pipeline.domain.money import round_unit_cost
 from pipeline.domain.purchase_order import Doubt
 from pipeline.domain.results import (
@@ -24,7 +24,7 @@ from pipeline.domain.results import (
     PricedLine,
     ProductPlan,
 )
-from pipeline.domain.wording import TEXT_LIMIT, clean_tags
+from pipeline.domain.wording import TEXT_LIMIT, clean_tags, printed_title
 
 ONLY_VARIANT = "only"
 """The variant key of an article without options."""
@@ -33,7 +33,8 @@ MAX_OPTIONS = 3
 MAX_VARIANTS = 2048
 MAX_TAGS = 250
 _FILLER = "Standard"
-_PACK_WORDS = re.compile(r"[\s,(/-]*\b(?:case|carton|box|pack)\s+of\s+\d+\b\)?", re.IGNORECASE)
+_SAME_OPTION = {"colour": "color"}
+"""Option names that mean the same, so that a supplier's change of spelling makes no new variants."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,8 +73,9 @@ def plan_products(vendor: str, offers: Sequence[Offer], known: Iterable[KnownIte
         place = places[offer.line.position]
         shelves.setdefault(place.product_key, {}).setdefault(place.variant_key, []).append(offer)
     products = []
-    for product_key, shelf in shelves.items():
-        product, found = _product(product_key, vendor, shelf)
+    titles = _titles(shelves)
+    for key, shelf in shelves.items():
+        product, found = _product(key, titles[key], vendor, shelf)
         products.append(product)
         doubts += found
     unpriced = _unpriced(offers, places)
@@ -98,7 +100,7 @@ def place_lines(
         place = recalled[line.position] or Place(homes.get(own, own), variant_key(line))
         holder = holders.setdefault((place.product_key, place.variant_key), line.sku)
         if line.sku and holder and not _same(line.sku, holder) and not place.known:
-            place = Place(f"sku:{line.sku.casefold()}", ONLY_VARIANT)
+            place = Place(f"sku:{fold(line.sku)}", ONLY_VARIANT)
             doubts.append(_conflict(line, holder))
         places[line.position] = place
         doubts += memory.doubts(line, place)
@@ -111,13 +113,14 @@ def product_key(line: NormalizedLine) -> str:
     if style:
         return f"style:{style}"
     if line.sku:
-        return f"sku:{line.sku.casefold()}"
+        return f"sku:{fold(line.sku)}"
     return f"gtin:{line.gtin.zfill(14)}" if line.gtin else f"name:{slug(line.name)}"
 
 
 def variant_key(line: NormalizedLine) -> str:
     """What tells the line's variant from others of its product: its options, as in the shop itself."""
-    return "|".join(sorted(f"{slug(name)}={slug(value)}" for name, value in line.options.items())) or ONLY_VARIANT
+    options = {_SAME_OPTION.get(fold(name), fold(name)): fold(value) for name, value in line.options.items()}
+    return "|".join(f"{name}={options[name]}" for name in sorted(options)) or ONLY_VARIANT
 
 
 class _Memory:
@@ -128,22 +131,22 @@ class _Memory:
         self._by_gtin: dict[str, KnownItem] = {}
         for item in known:
             if item.sku:
-                self._by_sku[item.sku.casefold()].append(item)
+                self._by_sku[fold(item.sku)].append(item)
             if item.gtin:
                 self._by_gtin.setdefault(item.gtin.zfill(14), item)
         variants: dict[str, set[str]] = defaultdict(set)
         for line in lines:
-            variants[line.sku.casefold()].add(variant_key(line))
+            variants[fold(line.sku)].add(variant_key(line))
         self._styles = {sku for sku, keys in variants.items() if len(keys) > 1}
 
     def recall(self, line: NormalizedLine) -> Place | None:
         """The remembered place; under a style number (one SKU for several sizes) the options decide."""
-        items = self._by_sku.get(line.sku.casefold(), []) if line.sku else []
+        items = self._by_sku.get(fold(line.sku), []) if line.sku else []
         if not items:
             item = self._gtin_item(line)
             return Place(item.product_key, item.variant_key, known=True) if item else None
         own = variant_key(line)
-        if len(items) > 1 or line.sku.casefold() in self._styles:
+        if len(items) > 1 or fold(line.sku) in self._styles:
             exact = any(item.variant_key == own for item in items)
             return Place(items[0].product_key, own, known=exact)
         return Place(items[0].product_key, items[0].variant_key, known=True)
@@ -198,7 +201,27 @@ class _Spelling:
         return self._words[f"{name.casefold()}={value.casefold()}"][:TEXT_LIMIT] if value else _FILLER
 
 
-def _product(key: str, vendor: str, shelf: dict[str, list[Offer]]) -> tuple[PlannedProduct, tuple[Doubt, ...]]:
+def _titles(shelves: Mapping[str, Mapping[str, Sequence[Offer]]]) -> dict[str, str]:
+    """A title per product: better words, else the printed name; two products never share a printed name.
+
+    Articles without options that share a product name are told apart by their own description or their SKU.
+    """
+    first = {key: next(iter(shelf.values()))[0] for key, shelf in shelves.items()}
+    printed = {key: printed_title(offer.line) for key, offer in first.items()}
+    used = Counter(printed.values())
+    titles = {}
+    for key, offer in first.items():
+        title = printed[key]
+        if used[title] > 1:
+            title = offer.line.name if offer.line.name != title else f"{title} {offer.line.sku}".strip()
+        better = offer.words.title if offer.words and used[printed[key]] == 1 else ""
+        titles[key] = (better or title)[:TEXT_LIMIT].strip()
+    return titles
+
+
+def _product(
+    key: str, title: str, vendor: str, shelf: dict[str, list[Offer]]
+) -> tuple[PlannedProduct, tuple[Doubt, ...]]:
     offers = [offer for variant in shelf.values() for offer in variant]
     spelling = _Spelling(offer.line for offer in offers)
     variants = tuple(_variant(variant, placed, spelling) for variant, placed in shelf.items())
@@ -206,7 +229,7 @@ def _product(key: str, vendor: str, shelf: dict[str, list[Offer]]) -> tuple[Plan
     priced = offers[0].priced
     product = PlannedProduct(
         product_key=key,
-        title=_title(offers[0].line, words),
+        title=title,
         description_html=words.description_html if words else "",
         vendor=vendor[:TEXT_LIMIT],
         product_type=(priced.product_type or (words.product_type if words else ""))[:TEXT_LIMIT],
@@ -242,17 +265,6 @@ def _average_cost(offers: Sequence[Offer]) -> Decimal | None:
     if not units:
         return max(cost for cost, _ in costs)
     return round_unit_cost(sum((cost * quantity for cost, quantity in costs), Decimal(0)) / units)
-
-
-def _title(line: NormalizedLine, words: EnrichedLine | None) -> str:
-    """Better words if there are any; the style of a product with options; else the line's own name.
-
-    A purchase pack is not part of what one unit is called.
-    """
-    printed = line.product_name if line.product_name and line.options else line.product_name or line.name
-    if line.packs:
-        printed = clean_text(_PACK_WORDS.sub("", printed)) or printed
-    return ((words.title if words else "") or printed)[:TEXT_LIMIT].strip()
 
 
 def _limits(product: PlannedProduct, spelling: _Spelling) -> tuple[Doubt, ...]:

@@ -20,6 +20,11 @@ def clean_text(text: str) -> str:
     return " ".join(unicodedata.normalize("NFC", shown).split())
 
 
+def fold(text: str) -> str:
+    """A text as it is compared: what is printed counts, its case and spacing do not ("A+" is not "A")."""
+    return clean_text(text).casefold()
+
+
 def slug(text: str) -> str:
     """A text reduced to what survives retyping: no case, accents or punctuation."""
     plain = "".join(char for char in unicodedata.normalize("NFKD", text) if not unicodedata.combining(char))

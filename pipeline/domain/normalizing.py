@@ -10,6 +10,7 @@ from pipeline.domain.money import currency_code
 from pipeline.domain.purchase_order import DocumentKind, Doubt, ExtractedLine, LineKind
 from pipeline.domain.quantities import retail_units
 from pipeline.domain.results import NormalizedLine, NormalizedOrder, OrderToSave
+from pipeline.domain.review import confirmed_lines
 
 _CHARGE_NOUNS = frozenset(
     {
@@ -32,7 +33,7 @@ def normalize(order: OrderToSave, shop_currency: str) -> NormalizedOrder:
     """The order's goods, cleaned, with every doubt found on the way."""
     lines: list[NormalizedLine] = []
     currency, doubts = _currency(order.currency, shop_currency)
-    for printed in order.lines:
+    for printed in confirmed_lines(order):
         line, found = _line(printed, order.kind)
         doubts += found
         if line is not None:

@@ -7,10 +7,6 @@ from collections.abc import Sequence
 from pipeline.domain.purchase_order import Doubt
 from pipeline.domain.results import RunOutcome, ShopSync
 
-ANNOUNCED = "announced"
-ACCEPTED = "accepted"
-REJECTED = "rejected"
-
 
 def needs_review(doubts: Sequence[Doubt]) -> RunOutcome:
     """The outcome of a run that waits for a person: every reason once, blocking ones first."""
@@ -20,9 +16,9 @@ def needs_review(doubts: Sequence[Doubt]) -> RunOutcome:
 
 def completed(sync: ShopSync, *, receipt: bool) -> RunOutcome:
     """The outcome of a run that did what it could: products and units counted from what the shop confirmed."""
-    parts = [_received(sync)] if receipt else [_products(sync), _announced(sync)]
-    summary = ", ".join(parts)
-    return RunOutcome(state="completed", summary=f"{summary}. {sync.note}" if sync.note else summary)
+    said = [_received(sync), _rejected(sync)] if receipt else [_products(sync), _announced(sync), _available(sync)]
+    summary = ", ".join(part for part in said if part)
+    return RunOutcome(state="completed", summary=f"{summary}; {sync.note}" if sync.note else summary)
 
 
 def _products(sync: ShopSync) -> str:
@@ -33,16 +29,25 @@ def _products(sync: ShopSync) -> str:
 
 
 def _announced(sync: ShopSync) -> str:
-    units = _units(sync, ANNOUNCED)
-    if not units:
-        return "no units announced"
-    return f"{_count(units, 'unit')} announced as incoming{_place(sync)}"
+    """A revision may take units back: then the sum is negative and says so."""
+    units = _units(sync, "announced")
+    if units < 0:
+        return f"{_count(-units, 'announced unit')} taken back{_place(sync)}"
+    return f"{_count(units, 'unit')} announced as incoming{_place(sync)}" if units else "no new units announced"
+
+
+def _available(sync: ShopSync) -> str:
+    units = _units(sync, "received")
+    return f"{_count(units, 'unit')} made available at once" if units else ""
 
 
 def _received(sync: ShopSync) -> str:
-    text = f"{_count(_units(sync, ACCEPTED), 'unit')} received into stock{_place(sync)}"
-    rejected = _units(sync, REJECTED)
-    return f"{text}, {_count(rejected, 'unit')} rejected" if rejected else text
+    return f"{_count(_units(sync, 'received'), 'unit')} received into stock{_place(sync)}"
+
+
+def _rejected(sync: ShopSync) -> str:
+    units = _units(sync, "rejected")
+    return f"{_count(units, 'unit')} rejected" if units else ""
 
 
 def _units(sync: ShopSync, move: str) -> int:

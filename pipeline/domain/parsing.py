@@ -5,14 +5,6 @@ from __future__ import annotations
 from pipeline.domain.purchase_order import DocumentKind, Doubt, ExtractedOrder, LineKind
 
 
-def needs_model(order: ExtractedOrder | None) -> bool:
-    """Whether reading without a model found too little: nothing, or no goods on paper that could be an order."""
-    if order is None:
-        return True
-    could_be_order = order.kind.goes_on or order.kind is DocumentKind.UNKNOWN
-    return could_be_order and not _has_goods(order)
-
-
 def unreadable(why: str, *, has_text: bool) -> Doubt:
     """Nothing was read and no model is configured to try."""
     reason = why.strip().rstrip(".") or "its layout is not known"

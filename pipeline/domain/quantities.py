@@ -16,7 +16,17 @@ from pipeline.domain.purchase_order import DocumentKind, Doubt, ExtractedLine
 
 _DELIVERED = frozenset({DocumentKind.INVOICE, DocumentKind.DELIVERY_NOTE})
 
-_SIZED_UNITS = {"dozen": 12, "doz": 12, "dz": 12, "dzn": 12, "dtz": 12, "dutzend": 12, "douzaine": 12, "docena": 12} | {
+_SIZED_UNITS = {
+    "dozen": 12,
+    "dozens": 12,
+    "doz": 12,
+    "dz": 12,
+    "dzn": 12,
+    "dtz": 12,
+    "dutzend": 12,
+    "douzaine": 12,
+    "docena": 12,
+} | {
     "gross": 144,
     "gro": 144,
 }
@@ -32,6 +42,8 @@ _SINGLE_UNITS = frozenset(
 _PACK_WORD = "|".join(sorted(_PACK_UNITS, key=len, reverse=True))
 _WORD_THEN_SIZE = re.compile(rf"\b(?:{_PACK_WORD})(?:\s+of\s+|\s*/\s*|\s*\(\s*|\s*)(\d{{1,4}})\b", re.IGNORECASE)
 _SIZE_THEN_WORD = re.compile(rf"\b(\d{{1,4}})\s*(?:/|per|x)\s*(?:{_PACK_WORD})\b", re.IGNORECASE)
+_CASE_IN_TEXT = re.compile(r"\b(?:case|carton|crate)s?\s+of\s+\d+\b", re.IGNORECASE)
+"""Worth a question in a name; "box of 24" is as often what a customer takes home."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,8 +77,10 @@ def billed(line: ExtractedLine) -> tuple[Decimal, ...]:
 
 def amounts_to(quantity: Decimal, unit_cost: Decimal, total: Decimal) -> bool:
     """Whether quantity times unit cost is the total, allowing for a unit cost printed in whole cents."""
-    slack = max(CENT, abs(quantity) * CENT / 2 if unit_cost == unit_cost.quantize(CENT) else CENT)
-    return abs(quantity * unit_cost - total) <= min(slack, max(CENT, abs(total) / 100))
+    cents = unit_cost / CENT
+    in_cents = cents == cents.to_integral_value()
+    slack = (abs(quantity) + 1) * CENT / 2 if in_cents else CENT
+    return abs(quantity * unit_cost - total) <= max(CENT, min(slack, abs(total) / 100))
 
 
 def pack_size(line: ExtractedLine) -> int | None:
@@ -90,8 +104,7 @@ def retail_units(line: ExtractedLine, kind: DocumentKind) -> Units:
     if count < 0:
         return Units(0, line.unit_cost, doubts=(_doubt(line, "return_line", f"{count} units are a return."),))
     size = pack_size(line)
-    packs = size is not None and _is_sold_in_packs(line, size)
-    if size is not None and packs:
+    if size is not None and _is_sold_in_packs(line, size):
         return _multiplied(line, count, size)
     doubts = _pack_doubts(line, size)
     if count != count.to_integral_value():
@@ -102,36 +115,34 @@ def retail_units(line: ExtractedLine, kind: DocumentKind) -> Units:
     return Units(int(count), _cost(line), doubts=doubts)
 
 
-def _is_sold_in_packs(line: ExtractedLine, size: int) -> bool | None:
-    """True when the arithmetic shows that one printed unit is a pack, None when it cannot tell.
+def _is_sold_in_packs(line: ExtractedLine, size: int) -> bool:
+    """Whether one printed unit is a pack: the unit of measure names one, or the arithmetic gives it away.
 
-    Sold in packs: the total is reached only by multiplying the pack out, or one unit costs more than its own
-    printed retail price, or the unit of measure names a pack and the line adds up, or fewer units were
-    bought than one pack holds.
+    A pack column alone proves nothing ("24 each, packed by 12"). It does if the total is reached only by
+    multiplying the pack out, if a unit costs more than its own retail price, or if fewer units were bought
+    than one pack holds.
     """
-    if line.unit_cost is None:
-        return None
-    if _each_is_priced(line, size):
+    if _each_is_priced(line, size) or _names_a_pack(line.unit):
         return True
     if not _adds_up(line):
-        return None
-    if line.retail_price is not None and line.unit_cost > line.retail_price:
+        return False
+    if line.retail_price is not None and line.unit_cost is not None and line.unit_cost > line.retail_price:
         return True
-    if _names_a_pack(line.unit):
-        return True
-    return all(quantity < size for quantity in billed(line)) or None
+    return all(quantity < size for quantity in billed(line))
 
 
 def _multiplied(line: ExtractedLine, count: Decimal, size: int) -> Units:
     """The packs as single units; `unit_cost` is divided unless the document already prices the single one."""
     units = count * size
-    cost = line.unit_cost
+    cost = _cost(line)
     if cost is not None and not _each_is_priced(line, size):
         cost = round_unit_cost(cost / size)
     label = _label(_unit_word(line.unit) or "pack", count)
     doubts: tuple[Doubt, ...] = ()
+    if not _adds_up(line) and not _each_is_priced(line, size):
+        doubts += (_doubt(line, "pack_unconfirmed", "no sum confirms the pack; please check it.", blocking=False),)
     if units != units.to_integral_value():
-        doubts = (_doubt(line, "fractional_quantity", f"{count} {label} x {size} is not a whole number of units."),)
+        doubts += (_doubt(line, "fractional_quantity", f"{count} {label} x {size} is not a whole number of units."),)
     packs = f"{count.normalize():f} {label} x {size} = {units.normalize():f} units"
     return Units(int(units), cost, packs, doubts)
 
@@ -155,7 +166,7 @@ def _pack_doubts(line: ExtractedLine, size: int | None) -> tuple[Doubt, ...]:
         return (
             _doubt(line, "pack_unsure", f"it is sold by the {_unit_word(line.unit)}, but not how many are in one."),
         )
-    if _unit_word(line.unit) not in _SINGLE_UNITS and _size_in(line.description):
+    if _unit_word(line.unit) not in _SINGLE_UNITS and _CASE_IN_TEXT.search(line.description):
         return (
             _doubt(line, "pack_unsure", f'the text says "{line.description}"; is the price for the pack or for one?'),
         )
@@ -166,7 +177,7 @@ def _cost(line: ExtractedLine) -> Decimal | None:
     """The printed unit cost, or the one the line's total implies."""
     if line.unit_cost is not None or line.line_total is None:
         return line.unit_cost
-    quantity = next((value for value in billed(line) if value > 0), None)
+    quantity = next((value for value in billed(line) if value >= 1), None)
     return None if quantity is None else round_unit_cost(line.line_total / quantity)
 
 
@@ -205,5 +216,5 @@ def _unit_word(unit: str) -> str:
     return found[0] if found else ""
 
 
-def _doubt(line: ExtractedLine, code: str, message: str) -> Doubt:
-    return Doubt(code=code, line=line.position, message=f"Line {line.position}: {message}")
+def _doubt(line: ExtractedLine, code: str, message: str, *, blocking: bool = True) -> Doubt:
+    return Doubt(code=code, line=line.position, blocking=blocking, message=f"Line {line.position}: {message}")

@@ -9,6 +9,7 @@ from pipeline.domain.merchant import MerchantSettings
 from pipeline.domain.money import CENT
 from pipeline.domain.purchase_order import Doubt, ExtractedLine, ExtractedOrder, LineKind
 from pipeline.domain.quantities import amounts_to, billed, pack_size
+from pipeline.domain.results import OrderToSave
 
 _GOODS = frozenset({LineKind.GOODS})
 _CHARGES = frozenset({LineKind.CHARGE, LineKind.DEPOSIT})
@@ -39,7 +40,7 @@ def reasons_to_review(settings: MerchantSettings, doubts: Iterable[Doubt], confi
     return tuple(sorted((*found, *policy), key=lambda doubt: not doubt.blocking))
 
 
-def check_totals(order: ExtractedOrder) -> tuple[Doubt, ...]:
+def check_totals(order: ExtractedOrder | OrderToSave) -> tuple[Doubt, ...]:
     """Whether goods + charges - discounts + tax is the total, and the subtotal one of their partial sums."""
     if order.total is None and order.subtotal is None:
         return ()
@@ -49,6 +50,16 @@ def check_totals(order: ExtractedOrder) -> tuple[Doubt, ...]:
         return (Doubt(code="totals_unchecked", message=message),)
     sums = _Sums(order)
     return (*sums.check_subtotal(), *sums.check_total())
+
+
+def confirmed_lines(order: OrderToSave) -> tuple[ExtractedLine, ...]:
+    """The lines, with a total of their own where the order's totals prove it.
+
+    Quantity times unit cost is only a guess until the sums printed below agree with it.
+    """
+    if (order.total is None and order.subtotal is None) or check_totals(order):
+        return order.lines
+    return tuple(line.model_copy(update={"line_total": line_amount(line)}) for line in order.lines)
 
 
 def check_lines(lines: Iterable[ExtractedLine]) -> tuple[Doubt, ...]:
@@ -83,7 +94,7 @@ def line_amount(line: ExtractedLine) -> Decimal | None:
 class _Sums:
     """The order's partial sums. A charge or discount printed both as a line and below the lines counts once."""
 
-    def __init__(self, order: ExtractedOrder) -> None:
+    def __init__(self, order: ExtractedOrder | OrderToSave) -> None:
         self._order = order
         self.goods = _sum(order.lines, _GOODS)
         self.charges = _sum(order.lines, _CHARGES) + _unless_on_a_line(order.freight, order.lines, _CHARGES)

@@ -7,8 +7,9 @@ import json
 from collections.abc import Sequence
 from decimal import Decimal
 
-from pipeline.domain.identifiers import clean_text, slug
+from pipeline.domain.identifiers import clean_text, fold
 from pipeline.domain.merchant import Merchant
+from pipeline.domain.plausible import plausible
 from pipeline.domain.purchase_order import Doubt, ExtractedLine, ExtractedOrder
 from pipeline.domain.results import OrderToSave, ParsedDocument
 from pipeline.domain.review import check_order
@@ -17,7 +18,7 @@ from pipeline.domain.suppliers import KnownSupplier, choose_supplier, own_names
 
 def order_to_save(parsed: ParsedDocument, merchant: Merchant, known: Sequence[KnownSupplier]) -> OrderToSave:
     """The purchase order (or its next revision) that this document makes."""
-    order = parsed.order
+    order, wild = plausible(parsed.order)
     supplier, doubts = choose_supplier(order.supplier, order.buyer, own_names(merchant), known, parsed.sha256)
     number = clean_text(order.number)
     if not number:
@@ -39,7 +40,7 @@ def order_to_save(parsed: ParsedDocument, merchant: Merchant, known: Sequence[Kn
         total=order.total,
         confidence=order.confidence,
         lines=order.lines,
-        doubts=(*doubts, *check_order(order, merchant.settings)),
+        doubts=(*doubts, *wild, *check_order(order, merchant.settings)),
     )
 
 
@@ -57,7 +58,7 @@ def content_hash(order: ExtractedOrder, supplier: str) -> str:
 
 def _line_content(line: ExtractedLine) -> list[str]:
     words = (line.kind.value, line.sku, line.gtin, line.description, line.product_name, line.unit, str(line.pack_size))
-    options = sorted(f"{slug(name)}={slug(value)}" for name, value in line.options.items())
+    options = sorted(f"{fold(name)}={fold(value)}" for name, value in line.options.items())
     numbers = (
         line.quantity,
         line.quantity_shipped,
@@ -67,7 +68,7 @@ def _line_content(line: ExtractedLine) -> list[str]:
         line.retail_price,
         line.line_total,
     )
-    return [*(slug(word) for word in words), *(_plain(number) for number in numbers), *options]
+    return [*(fold(word) for word in words), *(_plain(number) for number in numbers), *options]
 
 
 def _plain(number: Decimal | None) -> str:

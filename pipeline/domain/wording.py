@@ -14,7 +14,14 @@ from pipeline.domain.results import EnrichedLine, NormalizedLine
 TEXT_LIMIT = 255
 DESCRIPTION_LIMIT = 5000
 _TAGS = {"p", "br", "ul", "ol", "li", "strong", "em", "b", "i", "h3", "h4"}
+_PACK = re.compile(r"[\s,(/-]*\b(?:case|carton|box|pack|crate)\s+of\s+\d+\b\)?", re.IGNORECASE)
 _NUMBER = re.compile(r"\d+(?:[.,]\d+)*")
+
+
+def printed_title(line: NormalizedLine) -> str:
+    """What the document calls the product. A purchase pack is no part of what one unit is called."""
+    printed = line.product_name or line.name
+    return (clean_text(_PACK.sub(" ", printed)) or printed) if line.packs else printed
 
 
 def checked_words(lines: Sequence[NormalizedLine], proposed: Iterable[EnrichedLine]) -> tuple[EnrichedLine, ...]:
@@ -42,10 +49,9 @@ def _checked(line: NormalizedLine, words: EnrichedLine) -> EnrichedLine:
     facts = " ".join((line.name, line.product_name, line.sku, line.gtin, *line.options.values()))
     title = clean_text(_visible(words.title))[:TEXT_LIMIT].strip()
     description = clean_html(words.description_html)
-    source = line.product_name if line.options and line.product_name else line.name
     return EnrichedLine(
         position=line.position,
-        title=title if title and _numbers(title) == _numbers(source) else "",
+        title=title if title and _numbers(title) == _numbers(printed_title(line)) else "",
         description_html=description if _numbers(_visible(description)) <= _numbers(facts) else "",
         product_type=clean_text(words.product_type)[:TEXT_LIMIT].strip(),
         tags=clean_tags(words.tags),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pipeline.contract import Done, Reject, Review, StageInput, StageResult
-from pipeline.domain.parsing import needs_model, not_an_order, not_for_stock, unreadable
+from pipeline.domain.parsing import not_an_order, not_for_stock, unreadable
 from pipeline.domain.results import ParsedDocument
 from pipeline.domain.suppliers import own_names
 from pipeline.ports import Document, Documents, Model, Reader, Reading
@@ -24,14 +24,14 @@ class AiParsing:
         """Document -> extracted order with confidence and evidence, or why there is none."""
         document = await self._load(given)
         reading = await self._reader.read(document, own_names(given.run.merchant))
-        if needs_model(reading.order) and self._model.configured:
-            parsed = await self._ask_model(given, document, reading)
-        elif reading.order is None:
-            return Review((unreadable(reading.unreadable, has_text=bool(reading.text.strip())),))
-        else:
+        if reading.order is not None:
             parsed = ParsedDocument(order=reading.order, sha256=document.sha256)
+        elif self._model.configured:
+            parsed = await self._ask_model(given, document, reading)
+        else:
+            return Review((unreadable(reading.unreadable, has_text=bool(reading.text.strip())),))
         doubt = not_an_order(parsed.order) or not_for_stock(parsed.order)
-        return Review((doubt,), parsed) if doubt else Done(parsed)
+        return Review((doubt, *parsed.order.doubts), parsed) if doubt else Done(parsed)
 
     async def _load(self, given: StageInput) -> Document:
         if given.run.document_id is None:
