@@ -152,6 +152,8 @@ class PublicOnlyTransport(httpx.AsyncBaseTransport):
             addresses = await self._resolve(host, _port(request.url))
         except OSError:
             raise httpx.ConnectError(f"no address was found for {host}", request=request) from None
+        except UnicodeError:
+            raise RefusedAddressError(f"{host[:100]} is not a host's name") from None
         if not addresses:
             raise httpx.ConnectError(f"no address was found for {host}", request=request)
         if not all(map(is_public, addresses)):

@@ -194,6 +194,12 @@ async def test_a_host_without_an_address_is_a_network_error_not_a_refusal(client
         await client.get(f"https://{host}/")
 
 
+async def test_a_name_no_resolver_would_take_is_refused() -> None:
+    async with httpx.AsyncClient(transport=PublicOnlyTransport(inner=_Recorder())) as client:
+        with pytest.raises(RefusedAddressError):
+            await client.get("https://a..example/")
+
+
 async def test_a_trusted_base_is_reached_as_it_is_and_only_exactly(client: httpx.AsyncClient, wire: _Recorder) -> None:
     await client.get("http://127.0.0.1:8099/image.png")
     assert wire.requests[0].url == "http://127.0.0.1:8099/image.png"
