@@ -3,6 +3,7 @@
     with start_servers() as servers:
         ...  # servers.redis_url, servers.database_url
 
+Starting and stopping block for about a second: put the event loop inside the block, not around it.
 Read `servers` first, then `launch` and `guard`: what they promise is that nothing outlives its owner.
 """
 

@@ -36,8 +36,10 @@ class Home:
     lock: int
 
     def log(self, server: str) -> Path:
-        """Where `server` writes its log."""
-        return self.path / f"{server}.log"
+        """Where `server` writes its log, made here: its own may quote data, so it is not for others to read."""
+        log = self.path / f"{server}.log"
+        log.touch(mode=0o600)
+        return log
 
     def get_password(self, server: str) -> str:
         """The password of `server` in this directory: made once, then read again."""

@@ -66,8 +66,8 @@ def _start_on_free_port(recipe: Recipe, home: Home) -> tuple[subprocess.Popen[by
 
 def _start(recipe: Recipe, home: Home, port: int) -> subprocess.Popen[bytes]:
     log = home.log(recipe.name)
-    written_before = log.stat().st_size if log.exists() else 0
-    process = _spawn_guard(recipe, home, port)
+    written_before = log.stat().st_size
+    process = _spawn_guard(recipe, home, port, log)
     try:
         _wait_until_it_answers(recipe, process, port)
     except EmbeddedServerError as error:
@@ -83,7 +83,7 @@ def _start(recipe: Recipe, home: Home, port: int) -> subprocess.Popen[bytes]:
     return process
 
 
-def _spawn_guard(recipe: Recipe, home: Home, port: int) -> subprocess.Popen[bytes]:
+def _spawn_guard(recipe: Recipe, home: Home, port: int, log: Path) -> subprocess.Popen[bytes]:
     order = guard.Order(
         command=recipe.command(port),
         environment=ENVIRONMENT,
@@ -92,12 +92,12 @@ def _spawn_guard(recipe: Recipe, home: Home, port: int) -> subprocess.Popen[byte
         user=recipe.account.user,
         group=recipe.account.group,
     )
-    with home.log(recipe.name).open("ab") as log:
+    with log.open("ab") as stderr:
         return subprocess.Popen(  # noqa: S603 - our own program
             [sys.executable, "-I", "-S", str(Path(guard.__file__)), json.dumps(order._asdict())],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            stderr=log,
+            stderr=stderr,
             pass_fds=(home.lock,),
             start_new_session=True,
         )

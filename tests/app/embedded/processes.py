@@ -24,6 +24,8 @@ with start_servers(Path(sys.argv[1]) if sys.argv[1:] else None, durable=False) a
     print(json.dumps(dataclasses.asdict(servers)), flush=True)
     time.sleep(600)
 """
+# The child inherits the other end of the guards' pipes, and outlives its parent.
+FORKING_OWNER = OWNER.replace("    time.sleep", "    import os; os.fork()\n    time.sleep")
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,12 +39,17 @@ class Owner:
         """Guards, servers and the servers' own helpers."""
         return psutil.Process(self.process.pid).children(recursive=True)
 
+    def forked(self) -> list[psutil.Process]:
+        """Copies of the owner itself, told by their command line."""
+        me = psutil.Process(self.process.pid)
+        return [child for child in me.children() if child.cmdline() == me.cmdline()]
+
 
 @contextmanager
-def owner(*arguments: str | Path, tmp: Path) -> Iterator[Owner]:
+def owner(*arguments: str | Path, tmp: Path, program: str = OWNER) -> Iterator[Owner]:
     """Run a program that starts both servers; its temporary directories are below `tmp`."""
     with subprocess.Popen(
-        [sys.executable, "-c", OWNER, *map(str, arguments)],
+        [sys.executable, "-c", program, *map(str, arguments)],
         env={**os.environ, "PYTHONPATH": str(ROOT), "TMPDIR": str(tmp)},
         cwd="/",
         stdout=subprocess.PIPE,

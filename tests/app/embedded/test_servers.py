@@ -21,7 +21,7 @@ from redis.retry import Retry
 
 from app.embedded import DirectoryInUse, open_home, start_postgres, start_redis, start_servers
 from app.embedded.home import PREFIX, sweep
-from tests.app.embedded.processes import owner, wait_until
+from tests.app.embedded.processes import FORKING_OWNER, owner, wait_until
 
 
 @pytest.fixture
@@ -121,6 +121,20 @@ def test_kill_9_of_the_guards_takes_the_servers_along(open_tmp: Path) -> None:
         for guard in psutil.Process(running.process.pid).children():
             guard.kill()
         assert wait_until(lambda: all(_has_ended(process) for process in caused))
+
+
+def test_kill_9_of_an_owner_that_has_forked_ends_its_servers_too(open_tmp: Path) -> None:
+    with owner(tmp=open_tmp, program=FORKING_OWNER) as running:
+        assert wait_until(lambda: bool(running.forked()))
+        (forked,) = running.forked()
+        servers = [process for process in running.descendants() if process.pid != forked.pid]
+        running.process.kill()
+        try:
+            assert not psutil.wait_procs(servers, timeout=10)[1]
+            assert forked.is_running()
+        finally:
+            forked.kill()
+        assert wait_until(lambda: _has_ended(forked))
 
 
 def test_a_killed_owners_directory_can_be_opened_again_at_once(open_tmp: Path) -> None:
