@@ -94,6 +94,23 @@ def shops(sandbox: SandboxShop, http: httpx.AsyncClient) -> Shops:
     return Shops(http, credentials, SystemClock())
 
 
+class Killed(BaseException):
+    """The process is gone: nothing after this line runs."""
+
+
+@dataclass
+class Killer:
+    """Dies at the n-th gap of the ledger it reaches; 0 lives."""
+
+    at: int = 0
+    reached: list[str] = field(default_factory=list)
+
+    def __call__(self, gap: str) -> None:
+        self.reached.append(gap)
+        if len(self.reached) == self.at:
+            raise Killed(gap)
+
+
 @dataclass
 class Effects:
     """The ledger's table in memory; it outlives the worker, as Postgres does."""

@@ -1,7 +1,7 @@
 """A merchant's Shopify shop, behind `pipeline.ports.Shop`.
 
-    operations   what we say: one GraphQL document per operation, each validated against the published contract
-    throttle     how fast: the shop's points bucket, as the shop last reported it
-    client       how it is said: one request, one deadline, and a vendor's answer turned into our errors
-    shop         what it means: the port, in terms of the operations
+operations   what we say: one GraphQL document per operation, each validated against the published contract
+throttle     how fast: the shop's points bucket, as the shop last reported it
+client       how it is said: one request, one deadline, and a vendor's answer turned into our errors
+shop         what it means: the port, in terms of the operations
 """

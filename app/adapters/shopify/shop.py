@@ -306,7 +306,7 @@ def _media(node: Mapping[str, Any]) -> ShopMedia:
         id=node["id"],
         status=node["status"],
         alt=node["alt"] or "",
-        source=next((url for url in sources if url), ""),
+        sources=tuple(url for url in sources if url),
         error="; ".join(f"{error['code']}: {error['message']}" for error in node["mediaErrors"]),
     )
 

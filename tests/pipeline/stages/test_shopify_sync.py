@@ -21,6 +21,8 @@ from tests.sandbox_shop import (
     Books,
     DraftsOf,
     Effects,
+    Killed,
+    Killer,
     SandboxShop,
     http,
     make_draft,
@@ -33,23 +35,6 @@ from tests.sandbox_shop import (
 __all__ = ["http", "sandbox", "shops"]
 
 INCOMING = {"mug-S": 10, "mug-L": 4}
-
-
-class Killed(BaseException):
-    """The process is gone: nothing after this line runs."""
-
-
-@dataclass
-class Killer:
-    """Dies at the n-th gap of the ledger it reaches; 0 lives."""
-
-    at: int = 0
-    reached: list[str] = field(default_factory=list)
-
-    def __call__(self, gap: str) -> None:
-        self.reached.append(gap)
-        if len(self.reached) == self.at:
-            raise Killed(gap)
 
 
 @dataclass

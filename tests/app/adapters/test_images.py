@@ -1,0 +1,461 @@
+"""Pictures from hostile addresses: where requests may go, how much is read, and what comes out."""
+
+from __future__ import annotations
+
+import asyncio
+import gzip
+import io
+import random
+import zlib
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import cast
+
+import httpx
+import pytest
+from PIL import Image
+
+from app.adapters import images
+from app.adapters.images import GuardedImages, is_public, recode
+from pipeline.contract import Reject
+from pipeline.errors import VendorUnavailable
+
+PUBLIC = "93.184.216.34"
+
+
+@pytest.fixture
+async def http() -> AsyncIterator[httpx.AsyncClient]:
+    async with httpx.AsyncClient(trust_env=False) as client:
+        yield client
+
+
+def jpeg(width: int = 40, height: int = 20, **options: object) -> bytes:
+    out = io.BytesIO()
+    Image.new("RGB", (width, height), (200, 30, 30)).save(out, "JPEG", **options)
+    return out.getvalue()
+
+
+# --------------------------------------------------------------------------- where
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        "127.0.0.1",
+        "127.255.255.254",
+        "0.0.0.0",
+        "10.1.2.3",
+        "172.16.0.1",
+        "192.168.1.1",
+        "169.254.169.254",
+        "100.64.0.1",
+        "192.0.2.1",
+        "198.18.0.1",
+        "224.0.0.1",
+        "240.0.0.1",
+        "255.255.255.255",
+        "::",
+        "::1",
+        "::127.0.0.1",
+        "::ffff:127.0.0.1",
+        "::ffff:10.0.0.1",
+        "64:ff9b::7f00:1",
+        "64:ff9b::a9fe:a9fe",
+        "2002:7f00:1::",
+        "2002:a9fe:a9fe::1",
+        "2001:0:7f00:1::",
+        "fe80::1",
+        "fe80::1%eth0",
+        "fc00::1",
+        "fd12:3456::1",
+        "ff02::1",
+        "2001:db8::1",
+        "not-an-address",
+    ],
+)
+def test_no_address_inside_is_public_however_it_is_wrapped(address: str) -> None:
+    assert not is_public(address)
+
+
+@pytest.mark.parametrize("address", [PUBLIC, "8.8.8.8", "2606:2800:220:1:248:1893:25c8:1946", "64:ff9b::808:808"])
+def test_public_addresses_are_public(address: str) -> None:
+    assert is_public(address)
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "https://127.0.0.1/a.jpg",
+        "https://127.1/a.jpg",
+        "https://2130706433/a.jpg",
+        "https://0x7f000001/a.jpg",
+        "https://0x7f.0.0.1/a.jpg",
+        "https://0177.0.0.1/a.jpg",
+        "https://127。0。0。1/a.jpg",
+        "https://localhost/a.jpg",
+        "https://localhost./a.jpg",
+        "https://[::1]/a.jpg",
+        "https://[::ffff:127.0.0.1]/a.jpg",
+        "https://[::ffff:7f00:1]/a.jpg",
+        "https://[64:ff9b::7f00:1]/a.jpg",
+        "https://169.254.169.254/latest/meta-data/",
+        "https://[fe80::1]/a.jpg",
+    ],
+)
+async def test_an_address_that_leads_inside_is_refused_by_the_real_resolver(http: httpx.AsyncClient, url: str) -> None:
+    with pytest.raises((Reject, VendorUnavailable)) as refused:  # unavailable: a form this resolver does not know
+        await GuardedImages(http).fetch(url, allowed_hosts=())
+    assert (
+        "does not lead" in str(refused.value) or "has no address" in str(refused.value) or "URL" in str(refused.value)
+    )
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "http://pictures.example/a.jpg",
+        "ftp://pictures.example/a.jpg",
+        "file:///etc/passwd",
+        "data:image/png;base64,AAAA",
+        "gopher://pictures.example/",
+        "//pictures.example/a.jpg",
+        "https://user:word@pictures.example/a.jpg",
+        "https://pictures.example@127.0.0.1/a.jpg",
+        "https://pictures.example:8443/a.jpg",
+        "https://pictures.example:22/a.jpg",
+        "https://pictures.example:99999/a.jpg",
+        "https:///a.jpg",
+        "https://pictures.example/" + "a" * 2100,
+        "",
+    ],
+)
+async def test_an_address_that_is_no_plain_https_address_is_refused_unresolved(
+    http: httpx.AsyncClient, url: str
+) -> None:
+    async def never(_host: str, _port: int) -> Sequence[str]:
+        raise AssertionError
+
+    with pytest.raises(Reject) as refused:
+        await GuardedImages(http, resolve=never).fetch(url, allowed_hosts=())
+    assert refused.value.code == "image_address"
+
+
+class Streamed(httpx.AsyncByteStream):
+    """A body that is still to be read, as a connection's is."""
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        yield jpeg()
+
+
+def found() -> httpx.Response:
+    return httpx.Response(200, stream=Streamed())
+
+
+def answering(*answers: httpx.Response) -> tuple[httpx.AsyncClient, list[httpx.Request]]:
+    """A client whose connections end here, to see where they would have gone."""
+    seen: list[httpx.Request] = []
+    left = list(answers)
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        seen.append(request)
+        return left.pop(0)
+
+    return httpx.AsyncClient(transport=httpx.MockTransport(answer)), seen
+
+
+def resolving(*answers: Sequence[str]) -> Callable[[str, int], Awaitable[Sequence[str]]]:
+    left = list(answers)
+
+    async def resolve(_host: str, _port: int) -> Sequence[str]:
+        return left.pop(0)
+
+    return resolve
+
+
+async def test_the_connection_goes_to_the_address_that_was_checked() -> None:
+    """Rebinding: the second answer would lead inside, but nobody asks a second time."""
+    client, seen = answering(found())
+    guarded = GuardedImages(client, resolve=resolving([PUBLIC], ["127.0.0.1"]))
+    await guarded.fetch("https://pictures.example/a.jpg?size=2", allowed_hosts=())
+
+    assert str(seen[0].url) == f"https://{PUBLIC}/a.jpg?size=2"
+    assert seen[0].headers["Host"] == "pictures.example"
+    assert seen[0].extensions["sni_hostname"] == "pictures.example"
+
+
+async def test_one_inside_address_among_public_ones_is_enough_to_refuse() -> None:
+    client, seen = answering()
+    with pytest.raises(Reject):
+        await GuardedImages(client, resolve=resolving([PUBLIC, "10.0.0.1"])).fetch(
+            "https://pictures.example/a.jpg", allowed_hosts=()
+        )
+    assert seen == []
+
+
+@pytest.mark.parametrize(
+    ("location", "addresses"),
+    [
+        ("https://inside.example/a.jpg", ["192.168.0.10"]),
+        ("http://169.254.169.254/latest/", [PUBLIC]),
+        ("https://pictures.example:6379/", [PUBLIC]),
+        ("https://a:b@pictures.example/", [PUBLIC]),
+        ("file:///etc/passwd", [PUBLIC]),
+    ],
+)
+async def test_every_redirect_is_checked_again(location: str, addresses: list[str]) -> None:
+    client, seen = answering(httpx.Response(302, headers={"Location": location}))
+    with pytest.raises(Reject) as refused:
+        await GuardedImages(client, resolve=resolving([PUBLIC], addresses)).fetch(
+            "https://pictures.example/a.jpg", allowed_hosts=()
+        )
+    assert refused.value.code == "image_address"
+    assert len(seen) == 1
+
+
+async def test_relative_redirects_are_followed_three_times_and_no_more() -> None:
+    hops = [httpx.Response(302, headers={"Location": f"/{number}.jpg"}) for number in range(4)]
+    client, seen = answering(*hops[:3], found())
+    guarded = GuardedImages(client, resolve=resolving(*[[PUBLIC]] * 4))
+    await guarded.fetch("https://pictures.example/a.jpg", allowed_hosts=())
+    assert [request.url.path for request in seen] == ["/a.jpg", "/0.jpg", "/1.jpg", "/2.jpg"]
+
+    client, _ = answering(*hops)
+    with pytest.raises(Reject, match="redirects"):
+        await GuardedImages(client, resolve=resolving(*[[PUBLIC]] * 4)).fetch(
+            "https://pictures.example/a.jpg", allowed_hosts=()
+        )
+
+
+@pytest.mark.parametrize(
+    ("url", "allowed"),
+    [
+        ("https://cdn.acme.example/a.jpg", True),
+        ("https://acme.example/a.jpg", True),
+        ("https://ACME.example./a.jpg", True),
+        ("https://evil-acme.example/a.jpg", False),
+        ("https://acme.example.evil.example/a.jpg", False),
+    ],
+)
+async def test_hosts_the_merchant_chose_are_the_only_ones(url: str, allowed: bool) -> None:
+    client, seen = answering(found())
+    guarded = GuardedImages(client, resolve=resolving([PUBLIC]))
+    if allowed:
+        await guarded.fetch(url, allowed_hosts=("acme.example",))
+    else:
+        with pytest.raises(Reject):
+            await guarded.fetch(url, allowed_hosts=("acme.example",))
+    assert bool(seen) == allowed
+
+
+# --------------------------------------------------------------------------- how much
+
+
+@dataclass
+class Host:
+    """A web server that answers each path with bytes, whole or in drips."""
+
+    answers: dict[str, list[bytes]] = field(default_factory=dict)
+    pause_s: float = 0.0
+    sent: int = 0
+    serving: set[asyncio.Task[None]] = field(default_factory=set)
+
+    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.serving.add(cast("asyncio.Task[None]", asyncio.current_task()))
+        try:
+            request = await reader.readuntil(b"\r\n\r\n")
+            for part in self.answers[request.split()[1].decode()]:
+                writer.write(part)
+                await writer.drain()
+                self.sent += len(part)
+                await asyncio.sleep(self.pause_s)
+        except (ConnectionError, asyncio.CancelledError):
+            pass  # the client has seen enough, or the test is over
+        finally:
+            writer.close()
+
+
+@pytest.fixture
+async def host(http: httpx.AsyncClient) -> AsyncIterator[tuple[Host, GuardedImages]]:
+    """A real server behind `https://pictures.example`, and a fetcher that may go there."""
+    served = Host()
+    server = await asyncio.start_server(served.serve, "127.0.0.1", 0)
+    port = server.sockets[0].getsockname()[1]
+    async with server:
+        yield served, GuardedImages(http, {"pictures.example": f"http://127.0.0.1:{port}/images"})
+        for task in served.serving:
+            task.cancel()
+        await asyncio.gather(*served.serving, return_exceptions=True)
+
+
+def answer(body: bytes, status: str = "200 OK", **headers: str) -> list[bytes]:
+    lines = [f"HTTP/1.1 {status}", "Connection: close", *(f"{name}: {value}" for name, value in headers.items())]
+    return ["\r\n".join([*lines, "", ""]).encode(), body]
+
+
+async def test_a_mapped_host_is_fetched_where_the_map_says(host: tuple[Host, GuardedImages]) -> None:
+    served, guarded = host
+    served.answers["/images/a/b.jpg?x=1"] = answer(jpeg())
+    picture = await guarded.fetch("https://pictures.example/a/b.jpg?x=1", allowed_hosts=("other.example",))
+    assert (picture.width, picture.height, picture.mime) == (40, 20, "image/jpeg")
+
+
+async def test_a_body_without_end_is_cut_whatever_its_length_says(host: tuple[Host, GuardedImages]) -> None:
+    served, guarded = host
+    head = answer(b"", **{"Content-Type": "image/jpeg"})[0]
+    served.answers["/images/a.jpg"] = [head, *[b"\xff" * 65_536] * 1000]
+    with pytest.raises(Reject, match="larger than 10 MB"):
+        await guarded.fetch("https://pictures.example/a.jpg", allowed_hosts=())
+    assert served.sent < 30_000_000
+
+
+async def test_a_length_that_lies_does_not_matter(host: tuple[Host, GuardedImages]) -> None:
+    served, guarded = host
+    served.answers["/images/short.jpg"] = answer(jpeg(), **{"Content-Length": "5368709120"})
+    with pytest.raises(VendorUnavailable):
+        await guarded.fetch("https://pictures.example/short.jpg", allowed_hosts=())
+
+
+async def test_a_slow_drip_is_given_up(host: tuple[Host, GuardedImages], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(images, "TOTAL_S", 0.3)
+    served, guarded = host
+    served.pause_s = 0.05
+    served.answers["/images/a.jpg"] = [answer(b"")[0], *[b"\xff"] * 1000]
+    with pytest.raises(VendorUnavailable, match="no complete answer"):
+        await guarded.fetch("https://pictures.example/a.jpg", allowed_hosts=())
+
+
+async def test_a_compressed_body_is_refused_unopened(host: tuple[Host, GuardedImages]) -> None:
+    served, guarded = host
+    bomb = gzip.compress(b"\0" * 50_000_000)
+    served.answers["/images/a.jpg"] = answer(bomb, **{"Content-Encoding": "gzip"})
+    with pytest.raises(Reject) as refused:
+        await guarded.fetch("https://pictures.example/a.jpg", allowed_hosts=())
+    assert refused.value.code == "image_compressed"
+
+
+@pytest.mark.parametrize(
+    ("status", "error"),
+    [
+        ("404 Not Found", Reject),
+        ("403 Forbidden", Reject),
+        ("429 Too Many Requests", VendorUnavailable),
+        ("503 Service Unavailable", VendorUnavailable),
+    ],
+)
+async def test_a_missing_picture_is_final_and_an_ill_host_is_not(
+    host: tuple[Host, GuardedImages], status: str, error: type[Exception]
+) -> None:
+    served, guarded = host
+    served.answers["/images/a.jpg"] = answer(b"no", status)
+    with pytest.raises(error):
+        await guarded.fetch("https://pictures.example/a.jpg", allowed_hosts=())
+
+
+async def test_an_unreachable_host_is_unavailable(http: httpx.AsyncClient) -> None:
+    async def nobody(_host: str, _port: int) -> Sequence[str]:
+        raise OSError
+
+    with pytest.raises(VendorUnavailable):
+        await GuardedImages(http, resolve=nobody).fetch("https://gone.example/a.jpg", allowed_hosts=())
+    with pytest.raises(VendorUnavailable):
+        await GuardedImages(http, {"gone.example": "http://127.0.0.1:1"}).fetch(
+            "https://gone.example/a.jpg", allowed_hosts=()
+        )
+
+
+# --------------------------------------------------------------------------- what
+
+
+def opened(content: bytes) -> Image.Image:
+    return Image.open(io.BytesIO(content))
+
+
+def test_a_picture_is_made_small_enough_and_keeps_its_shape() -> None:
+    made = recode(jpeg(5000, 2500))
+    assert (made.width, made.height) == (2048, 1024)
+    assert opened(made.content).size == (2048, 1024)
+
+
+def test_metadata_stays_behind_after_it_turned_the_picture_upright() -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6  # turn by 90 degrees
+    exif[0x010E] = "taken at 52.52 N 13.40 E"
+    made = recode(jpeg(40, 20, exif=exif, comment=b"secret"))
+    assert (made.width, made.height) == (20, 40)
+    assert b"52.52" not in made.content
+    assert b"secret" not in made.content
+    assert dict(opened(made.content).getexif()) == {}
+
+
+@pytest.mark.parametrize(("kind", "mode"), [("PNG", "RGBA"), ("WEBP", "RGBA"), ("PNG", "LA")])
+def test_transparency_is_kept_as_png(kind: str, mode: str) -> None:
+    out = io.BytesIO()
+    Image.new(mode, (10, 10)).save(out, kind)
+    made = recode(out.getvalue())
+    assert made.mime == "image/png"
+    assert opened(made.content).mode == "RGBA"
+
+
+@pytest.mark.parametrize(
+    ("kind", "mode"), [("JPEG", "CMYK"), ("JPEG", "L"), ("PNG", "P"), ("PNG", "I;16"), ("GIF", "P")]
+)
+def test_every_other_mode_becomes_a_plain_jpeg(kind: str, mode: str) -> None:
+    out = io.BytesIO()
+    Image.new(mode, (10, 10)).save(out, kind)
+    made = recode(out.getvalue())
+    assert made.mime == "image/jpeg"
+    assert opened(made.content).mode == "RGB"
+
+
+def test_an_animation_is_its_first_frame() -> None:
+    out = io.BytesIO()
+    frames = [Image.new("RGB", (10, 10), colour) for colour in ("red", "blue")]
+    frames[0].save(out, "GIF", save_all=True, append_images=frames[1:])
+    red, _, blue = opened(recode(out.getvalue()).content).getpixel((5, 5))  # type: ignore[misc]  an RGB picture's pixel
+    assert red > 200
+    assert blue < 50
+
+
+def test_the_same_picture_gives_the_same_bytes() -> None:
+    assert recode(jpeg()).sha256 == recode(jpeg()).sha256
+
+
+def png_of(width: int, height: int) -> bytes:
+    """A PNG that claims a size its data does not have."""
+    out = io.BytesIO()
+    Image.new("1", (8, 8)).save(out, "PNG")
+    content = bytearray(out.getvalue())
+    header = b"IHDR" + width.to_bytes(4, "big") + height.to_bytes(4, "big") + content[24:29]
+    content[12:33] = header + zlib.crc32(header).to_bytes(4, "big")
+    return bytes(content)
+
+
+@pytest.mark.parametrize("side", [7_100, 10_000, 60_000])
+def test_a_decompression_bomb_is_refused_by_its_header(side: int) -> None:
+    with pytest.raises(Reject) as refused:
+        recode(png_of(side, side))
+    assert refused.value.code == "image_too_large"
+
+
+def test_what_is_no_picture_is_refused_whatever_it_calls_itself() -> None:
+    svg = b"<svg xmlns='http://www.w3.org/2000/svg' onload='alert(1)'/>"
+    tiff = io.BytesIO()
+    Image.new("RGB", (4, 4)).save(tiff, "TIFF")
+    for content in (b"", b"<!doctype html>", svg, b"GIF89a", jpeg()[:60], tiff.getvalue(), b"%PDF-1.7"):
+        with pytest.raises(Reject) as refused:
+            recode(content)
+        assert refused.value.code == "image_unreadable"
+
+
+def test_no_mangled_file_raises_anything_but_a_reason() -> None:
+    dice = random.Random(7)
+    for kind in ("JPEG", "PNG", "WEBP", "GIF"):
+        out = io.BytesIO()
+        Image.effect_noise((64, 64), 80).convert("RGB").save(out, kind)
+        for _ in range(60):
+            mangled = bytearray(out.getvalue())
+            for _ in range(dice.randint(1, 8)):
+                mangled[dice.randrange(len(mangled))] = dice.randrange(256)
+            with suppress(Reject):
+                recode(bytes(mangled[: dice.randint(1, len(mangled))]))
