@@ -7,6 +7,7 @@ from typing import Any, get_args
 
 from pydantic import TypeAdapter
 from sqlalchemy import select
+from sqlalchemy.dialects.postgresql import distinct_on
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.db.tables import stage_runs
@@ -41,7 +42,7 @@ async def earlier_outputs(connection: AsyncConnection, run_id: str, *, but: str)
     """The latest recorded output of each stage of a run, except of stage `but`."""
     found = await connection.execute(
         select(stage_runs.c.stage, stage_runs.c.output_type, stage_runs.c.output)
-        .distinct(stage_runs.c.stage)
+        .ext(distinct_on(stage_runs.c.stage))
         .where(
             stage_runs.c.run_id == run_id,
             stage_runs.c.state == "finished",

@@ -1,0 +1,93 @@
+"""A worker process from start to exit: checks, signals, the page's server, and a clean end.
+
+Exit codes: 0 after a clean stop, 1 when the installation refuses to start (the reason is the last log line).
+"""
+
+from __future__ import annotations
+
+import signal
+
+import anyio
+import structlog
+
+from app.admin.server import serve_admin
+from app.bootstrap import Core, open_core, open_worker
+from app.connections import check_server
+from app.db import migrate
+from app.settings import Settings
+from pipeline import flow
+from pipeline.errors import Temporary
+from pipeline.worker import Worker
+
+_log = structlog.get_logger()
+
+
+class RefusedToStartError(RuntimeError):
+    """Something must be put right by the operator first; the message says what."""
+
+
+def main(settings: Settings) -> int:
+    """Run until SIGTERM or SIGINT."""
+    try:
+        anyio.run(_main, settings)
+    except* RefusedToStartError as refused:
+        for error in refused.exceptions:
+            _log.error("refused to start", reason=str(error))
+        return 1
+    return 0
+
+
+async def _main(settings: Settings) -> None:
+    async with open_core(settings) as core:
+        await work(core)
+
+
+async def work(core: Core) -> None:
+    """Serve the page, and consume the stages this process is for, until a signal comes."""
+    async with anyio.create_task_group() as tasks:
+        with anyio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
+            stopping = anyio.Event()
+            async with open_worker(core) as worker:
+                tasks.start_soon(serve_admin, core, worker)
+                tasks.start_soon(_stop_on, signals, worker, stopping)
+                if core.settings.stage_names:
+                    await check_start(core)
+                    _log.info("worker started", worker=core.name, stages=list(core.settings.stage_names))
+                    await worker.run()
+                else:
+                    _log.info("serving the page only", worker=core.name)
+                    await stopping.wait()
+            tasks.cancel_scope.cancel()
+
+
+async def _stop_on(signals: object, worker: Worker, stopping: anyio.Event) -> None:
+    async for number in signals:  # type: ignore[attr-defined]  # anyio gives the receiver no public type
+        _log.info("signal received", signal=signal.Signals(number).name)
+        stopping.set()
+        worker.stop()
+
+
+async def check_start(core: Core) -> None:
+    """Wait until both servers answer, and refuse what would lose orders. Raises RefusedToStartError."""
+    while True:
+        try:
+            findings = await check_server(
+                core.connections.commands,
+                core.bull.keys,
+                flow.NAMES,
+                allow_eviction=core.settings.allow_eviction,
+            )
+            revision = await migrate.current(core.database)
+            break
+        except Temporary as error:
+            _log.warning("waiting for servers", reason=str(error))
+            await core.clock.sleep(core.settings.retry_delay_seconds)
+    for finding in findings:
+        _log.warning("server check", what=finding.what, text=finding.text)
+    refusals = [finding.text for finding in findings if finding.level == "refuse"]
+    if revision is None:
+        refusals.append("the database has no tables yet: run `python -m app migrate`")
+    elif revision < migrate.OLDEST_ACCEPTED:
+        refusals.append(f"the database is at revision {revision}, older than {migrate.OLDEST_ACCEPTED}: run migrate")
+    if refusals:
+        raise RefusedToStartError("; ".join(refusals))
