@@ -6,6 +6,7 @@ Parse, validate against the published contract, coerce variables, limit list siz
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from graphql import (
@@ -48,30 +49,16 @@ class Gateway:
     store: Store
     buckets: dict[str, Bucket] = field(default_factory=dict)
 
-    def __post_init__(self) -> None:
-        self.schema = load_schema()
-
-    def operation_names(self, query: str) -> list[str]:
-        """The root fields a document asks for; empty when it cannot be read."""
-        try:
-            operation = get_operation_ast(parse(query))
-        except GraphQLSyntaxError:
-            return []
-        return [] if operation is None else _root_fields(operation)
-
     def answer(self, shop: Shop, address: str, body: dict[str, Any]) -> Envelope:
         """The envelope for one request; HTTP 200 whatever it says."""
-        try:
-            document = parse(body.get("query") or "")
-        except GraphQLSyntaxError as error:
-            return {"errors": [_formatted(error)]}
-        if problems := validate(self.schema, document):
-            return {"errors": [_validation_error(problem) for problem in problems]}
+        document = _read(body.get("query") or "")
+        if isinstance(document, list):
+            return {"errors": document}
         operation = get_operation_ast(document, body.get("operationName"))
         if operation is None:
             return {"errors": [{"message": "An operation name is required"}]}
         variables = body.get("variables") or {}
-        if invalid := invalid_variables(self.schema, operation, variables):
+        if invalid := invalid_variables(load_schema(), operation, variables):
             return {"errors": invalid}
         if too_long := _oversized(operation, variables):
             return {"errors": [too_long]}
@@ -104,7 +91,7 @@ class Gateway:
         self, call: Call, document: DocumentNode, operation: OperationDefinitionNode, variables: dict[str, Any]
     ) -> Envelope:
         result = execute_sync(
-            self.schema,
+            load_schema(),
             document,
             context_value=call,
             variable_values=variables,
@@ -117,6 +104,24 @@ class Gateway:
         if result.errors:
             envelope["errors"] = [_formatted(error) for error in result.errors]
         return envelope
+
+
+@lru_cache(maxsize=256)
+def _read(query: str) -> DocumentNode | list[dict[str, Any]]:
+    """The document, or why it is none; clients send the same few texts again and again."""
+    try:
+        document = parse(query)
+    except GraphQLSyntaxError as error:
+        return [_formatted(error)]
+    problems = validate(load_schema(), document)
+    return [_validation_error(problem) for problem in problems] or document
+
+
+def operation_names(query: str) -> list[str]:
+    """The root fields a document asks for; empty when it cannot be read."""
+    document = _read(query)
+    operation = None if isinstance(document, list) else get_operation_ast(document)
+    return [] if operation is None else _root_fields(operation)
 
 
 def throttled(bucket: Bucket, requested: int) -> Envelope:

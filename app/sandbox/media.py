@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 from uuid import uuid4
 
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
 from app.sandbox.call import Args, Call, UserErrors, no, user_error
 from app.sandbox.images import find_picture
@@ -152,15 +152,24 @@ def _fetch(call: Call, source: str) -> bytes | None:
 
 def _inspect(call: Call, media: Media, content: bytes) -> None:
     media.sha256, media.size = call.store.keep_file(content), len(content)
+    problem = None
     try:
         with Image.open(io.BytesIO(content)) as image:
-            image.load()
             media.width, media.height = image.size
             media.mime_type = MIME_TYPES.get(image.format or "")
-    except (UnidentifiedImageError, OSError, Image.DecompressionBombError):
-        media.error_code, media.error_message = "IMAGE_PROCESSING_FAILURE", "The file is not a readable image."
-        return
-    if media.mime_type is None:
-        media.error_code, media.error_message = "UNSUPPORTED_IMAGE_FILE_TYPE", "The image type is not supported."
-    elif media.width * media.height > PIXELS_MAX:
-        media.error_code, media.error_message = "INVALID_IMAGE_RESOLUTION", "The image has too many pixels."
+            problem = _problem(image)
+            if problem is None:
+                image.load()
+    except (OSError, EOFError, SyntaxError, ValueError, Image.DecompressionBombError):  # what Pillow's readers raise
+        problem = ("IMAGE_PROCESSING_FAILURE", "The file is not a readable image.")
+    if problem is not None:
+        media.error_code, media.error_message = problem
+
+
+def _problem(image: Image.Image) -> tuple[str, str] | None:
+    """What is wrong with an image by its header alone, before it is decoded."""
+    if image.format not in MIME_TYPES:
+        return "UNSUPPORTED_IMAGE_FILE_TYPE", "The image type is not supported."
+    if image.width * image.height > PIXELS_MAX:
+        return "INVALID_IMAGE_RESOLUTION", "The image has too many pixels."
+    return None

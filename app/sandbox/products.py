@@ -30,6 +30,7 @@ _FIELDS = {
     "category": "category",
     "seo": "seo",
 }
+_NULLABLE = {"templateSuffix", "category"}
 _UNKNOWN_FIELDS = {"collections", "collectionsToJoin", "combinedListingRole", "giftCard", "requiresSellingPlan"}
 
 
@@ -46,7 +47,7 @@ def product_set(_source: Any, call: Call, args: Args) -> dict[str, Any]:
     if errors:
         raise UserErrors(errors)
     product = found or _create(call.shop, given)
-    _write_fields(call.shop, product, given)
+    _write_fields(product, given)
     _set_variants(call, product, given)
     _set_metafields(call.shop, product, given, (args.get("identifier") or {}).get("customId"))
     _set_files(call, product, given)
@@ -66,7 +67,7 @@ def product_update(_source: Any, call: Call, args: Args) -> dict[str, Any]:
     errors += media.errors_of(args.get("media") or [], ["media"])
     if errors:
         raise UserErrors(errors)
-    _write_fields(call.shop, product, given)
+    _write_fields(product, given)
     for entry in given.get("metafields") or []:
         metafields.write(call.shop, product.id, entry)
     product.media_ids += [media.make_media(call, entry).id for entry in args.get("media") or []]
@@ -267,16 +268,14 @@ def _create(shop: Shop, given: Args) -> Product:
     return product
 
 
-def _write_fields(shop: Shop, product: Product, given: Args) -> None:
+def _write_fields(product: Product, given: Args) -> None:
     for field, name in _FIELDS.items():
-        if field in given and not (given[field] is None and name not in {"template_suffix", "category"}):
+        if field in given and (given[field] is not None or field in _NULLABLE):
             setattr(product, name, given[field])
     if given.get("handle"):
         product.handle = slug(given["handle"])
     if given.get("tags") is not None:
         product.tags = _tidy_tags(given["tags"])
-    if not product.handle:
-        product.handle = _free_handle(shop, slug(product.title))
 
 
 def _set_variants(call: Call, product: Product, given: Args) -> None:

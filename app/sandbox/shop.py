@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from dataclasses import dataclass, field
+from html import escape
 from typing import TYPE_CHECKING, Any, cast
 from uuid import uuid4
 
@@ -14,13 +15,15 @@ from starlette.responses import HTMLResponse, JSONResponse, PlainTextResponse, R
 from starlette.routing import Route
 
 from app.sandbox.faults import AFTER_SUCCESS, Fault, Faults
-from app.sandbox.gateway import Gateway, throttled
+from app.sandbox.gateway import Gateway, operation_names, throttled
 from app.sandbox.media import UPLOAD_MAX, receive_upload
 from app.sandbox.page import render
 from app.sandbox.state import ALL_SCOPES, Settings, Shop, new_shop, now
 from app.sandbox.view import shop_view
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from starlette.requests import Request
     from starlette.types import Receive, Scope, Send
 
@@ -28,6 +31,9 @@ if TYPE_CHECKING:
 
 API_VERSION = "2026-10"
 """The only version spoken; another asked for falls forward to it, as an expired one does at Shopify."""
+
+UPLOAD = "stagedUpload"
+"""What a fault calls an upload; it is no GraphQL operation."""
 
 UNAUTHORIZED = "[API] Invalid API key or access token (unrecognized login or wrong password)"
 
@@ -94,20 +100,24 @@ class ShopServer:
             body = await request.json()
         except json.JSONDecodeError:
             return JSONResponse({"errors": "Bad Request"}, 400)
-        return await self._answer(shop, _address(request), body)
+        operations = operation_names(body.get("query") or "")
+        address = _address(request)
+        return await self._perform(shop, operations, lambda: self._answer(shop, address, body))
 
-    async def _answer(self, shop: Shop, address: str, body: dict[str, Any]) -> Response:
-        fault = self.faults.take(shop.domain, self.gateway.operation_names(body.get("query") or ""))
-        if fault is not None and fault.kind not in AFTER_SUCCESS:
-            refusal = await self._refuse(shop, fault)
-            if refusal is not None:
-                return refusal
-        envelope = self.gateway.answer(shop, address, body)
-        if fault is not None and fault.kind in AFTER_SUCCESS:
-            await asyncio.sleep(fault.seconds)
-            return NoAnswer() if fault.kind == "timeout_after_success" else PlainTextResponse("Bad Gateway", 502)
+    def _answer(self, shop: Shop, address: str, body: dict[str, Any]) -> Response:
         headers = {"X-Shopify-API-Version": API_VERSION, "X-Request-Id": str(uuid4())}
-        return JSONResponse(envelope, headers=headers)
+        return JSONResponse(self.gateway.answer(shop, address, body), headers=headers)
+
+    async def _perform(self, shop: Shop, operations: list[str], perform: Callable[[], Response]) -> Response:
+        """Perform, unless an ordered fault comes first; one that comes after hides the answer."""
+        fault = self.faults.take(shop.domain, operations)
+        if fault is None:
+            return perform()
+        if fault.kind not in AFTER_SUCCESS:
+            return await self._refuse(shop, fault) or perform()
+        perform()
+        await asyncio.sleep(fault.seconds)
+        return NoAnswer() if fault.kind == "timeout_after_success" else PlainTextResponse("Bad Gateway", 502)
 
     async def _refuse(self, shop: Shop, fault: Fault) -> Response | None:
         """What a fault before the effect answers; None when it only delays."""
@@ -171,21 +181,26 @@ class ShopServer:
             missing = {"policy", "x-goog-signature"} - form.keys()
         if missing:
             return _storage_error("AccessDenied", f"Missing parameters: {', '.join(sorted(missing))}", 403)
-        return self._receive(request, key, content, 201)
+        return await self._receive(request, key, content, 201)
 
     async def put_upload(self, request: Request) -> Response:
         """A PUT target: the raw bytes, answered with 200."""
-        return self._receive(request, request.path_params["key"], await request.body(), 200)
+        return await self._receive(request, request.path_params["key"], await request.body(), 200)
 
-    def _receive(self, request: Request, key: str, content: bytes, status: int) -> Response:
+    async def _receive(self, request: Request, key: str, content: bytes, status: int) -> Response:
         shop = self.store.shops.get(request.path_params["shop"])
+        if shop is None:
+            return _storage_error("NoSuchBucket", "The shop does not exist.", 404)
+        return await self._perform(shop, [UPLOAD], lambda: self._keep_upload(shop, key, content, status))
+
+    def _keep_upload(self, shop: Shop, key: str, content: bytes, status: int) -> Response:
         if not 1 <= len(content) <= UPLOAD_MAX:
             code = "EntityTooLarge" if content else "EntityTooSmall"
             return _storage_error(code, f"The size must lie between 1 and {UPLOAD_MAX} bytes.", 400)
-        if shop is None or receive_upload(shop, self.store, key, content) is None:
+        if receive_upload(shop, self.store, key, content) is None:
             return _storage_error("AccessDenied", "Nobody asked for this target.", 403)
         self.store.save(shop)
-        return _xml(f"<PostResponse><Key>{key}</Key></PostResponse>", status)
+        return _xml(f"<PostResponse><Key>{escape(key)}</Key></PostResponse>", status)
 
     async def file(self, request: Request) -> Response:
         """An image's bytes, as the shop's own address serves them."""

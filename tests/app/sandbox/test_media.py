@@ -103,6 +103,29 @@ async def test_attaching_the_same_picture_again_adds_it_again(shop: ShopClient) 
     assert len((await shop.state())["products"][0]["media"]) == 2
 
 
+@pytest.mark.parametrize(
+    ("form", "size", "code"),
+    [
+        ("BMP", (40, 30), "UNSUPPORTED_IMAGE_FILE_TYPE"),
+        ("PNG", (5001, 4000), "INVALID_IMAGE_RESOLUTION"),
+    ],
+)
+async def test_a_picture_shopify_does_not_take_fails_with_its_code(
+    shop: ShopClient, form: str, size: tuple[int, int], code: str
+) -> None:
+    content = io.BytesIO()
+    Image.new("1", size).save(content, form)
+    found = await _attached(shop, content.getvalue())
+    assert (found["status"], found["mediaErrors"][0]["code"]) == ("FAILED", code)
+
+
+async def test_an_upload_whose_answer_is_lost_has_arrived(shop: ShopClient) -> None:
+    target = (await _staged(shop))["stagedTargets"][0]
+    await shop.order("error_502_after_success", "stagedUpload")
+    assert (await _post(shop, target, _jpeg())).status_code == 502
+    assert (await _settled(shop, target["resourceUrl"]))["status"] == "READY"
+
+
 async def test_a_put_target_takes_the_raw_bytes(shop: ShopClient) -> None:
     given = {"resource": "IMAGE", "filename": "shirt.jpg", "mimeType": "image/jpeg"}
     target = (await shop.data(STAGE, input=[given]))["stagedUploadsCreate"]["stagedTargets"][0]
