@@ -8,8 +8,7 @@ Redis and nothing is sent twice on its own: a call whose reply was lost raises R
 from __future__ import annotations
 
 import itertools
-import json
-from typing import TYPE_CHECKING, Any, NoReturn, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import structlog
 
@@ -30,7 +29,6 @@ from pipeline.queue.job import (
     Limited,
     NewJob,
     Paused,
-    QueueSweep,
     RateLimit,
     Retention,
     Settled,
@@ -40,9 +38,20 @@ from pipeline.queue.job import (
 from pipeline.queue.keys import Keys, require_job_id, require_queue_name
 from pipeline.queue.lease import Lease
 from pipeline.queue.scripts import load
+from pipeline.queue.wire import (
+    dump,
+    event,
+    failure_args,
+    job_record,
+    json_object,
+    number,
+    queue_sweep,
+    retention_args,
+    strict_json,
+)
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
 
     from pipeline.queue.scripts import Argument, Script
 
@@ -151,9 +160,9 @@ class Bull:
             queues,
             job_id=job.id,
             token=job.token,
-            returnvalue=_strict_json(returnvalue),
-            event=_event(job.id, val=returnvalue),
-            **_retention(retention),
+            returnvalue=strict_json(returnvalue),
+            event=event(job.id, val=returnvalue),
+            **retention_args(retention),
             **{f"next_{name.removeprefix('job_')}": value for name, value in self._successor(successor)},
             claim_token=claim_next.token if claim_next else None,
             claim_lease_ms=claim_next.lease_ms if claim_next else None,
@@ -176,7 +185,7 @@ class Bull:
                 [job.queue],
                 job_id=job.id,
                 token=job.token,
-                **_failure(failure),
+                **failure_args(failure),
                 attempts_made=attempts_made,
                 delay_ms=delay_ms,
             )
@@ -190,10 +199,10 @@ class Bull:
                 [job.queue],
                 job_id=job.id,
                 token=job.token,
-                **_failure(failure),
+                **failure_args(failure),
                 attempts_made=attempts_made,
-                event=_event(job.id, val=failure.reason),
-                **_retention(retention),
+                event=event(job.id, val=failure.reason),
+                **retention_args(retention),
             )
         )
 
@@ -228,7 +237,7 @@ class Bull:
             ran=bool(ran),
             epoch_present=bool(epoch),
             now_ms=int(now_ms),
-            queues={name: _queue_sweep(name, one) for name, one in zip(queues, found, strict=True)},
+            queues={name: queue_sweep(one) for name, one in zip(queues, found, strict=True)},
         )
 
     async def mark_epoch(self) -> None:
@@ -248,7 +257,7 @@ class Bull:
 
     async def is_paused(self, queue: str) -> bool:
         """Whether the flag is set that every claim obeys."""
-        return bool(await self._commands.call("EXISTS", f"{self.keys.base(queue)}meta-paused"))
+        return bool(await self._commands.call("EXISTS", self.keys.paused_flag(queue)))
 
     async def counts(self, queue: str) -> Counts:
         """How many jobs are in each state."""
@@ -262,12 +271,12 @@ class Bull:
     async def job(self, queue: str, job_id: str) -> JobRecord | None:
         """Read one job."""
         fields = await self._commands.call("HGETALL", self.keys.job(queue, job_id))
-        return _record(job_id, fields) if fields else None
+        return job_record(job_id, fields) if fields else None
 
     async def list_jobs(self, queue: str, state: str, start: int = 0, stop: int = 49) -> list[JobRecord]:
         """Read a page of jobs in one state, newest first."""
         rows = await self._run("list", [queue], suffix=_SUFFIX.get(state, state), start=start, stop=stop)
-        return [_record(job_id, fields) for job_id, fields in rows]
+        return [job_record(job_id, fields) for job_id, fields in rows]
 
     async def replay(self, queue: str, job_id: str) -> bool:
         """Enqueue a dead letter again; False if it is none."""
@@ -294,8 +303,8 @@ class Bull:
                 "progress",
                 [queue],
                 job_id=job_id,
-                progress=_dump(value),
-                event=_event(job_id, progress=value),
+                progress=dump(value),
+                event=event(job_id, progress=value),
             )
         )
 
@@ -326,8 +335,8 @@ class Bull:
         return {
             "job_id": job.id,
             "name": job.name,
-            "data": _strict_json(job.data),
-            "opts": _dump(given | named | front | own),
+            "data": strict_json(job.data),
+            "opts": dump(given | named | front | own),
             "timestamp": timestamp,
             "delay_ms": job.delay_ms,
             "priority": int(given.get("priority", 0)),
@@ -363,107 +372,18 @@ class Bull:
             token=token,
             name=name or "",
             data=data,
-            opts=_lenient_object(opts),
-            attempts_made=_number(attempts_made),
-            stalled_count=_number(stalled),
-            timestamp_ms=_number(timestamp),
+            opts=json_object(opts),
+            attempts_made=number(attempts_made),
+            stalled_count=number(stalled),
+            timestamp_ms=number(timestamp),
             lease=Lease(token, self._clock, sent_at=sent_at, lease_s=lease_left_ms / 1000),
         )
-
-
-def _strict_json(text: str) -> str:
-    """Refuse what would jam Bull's readers: one NaN makes every page of `getJobs()` fail (wire spec, rule 4)."""
-    json.loads(text, parse_constant=_refuse_constant)
-    return text
-
-
-def _refuse_constant(name: str) -> NoReturn:
-    raise ValueError(f"{name} is not JSON")
-
-
-def _dump(value: Any) -> str:
-    return json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
-
-
-def _event(job_id: str, **payload: Any) -> str:
-    return _dump({"jobId": job_id, **payload})
-
-
-def _retention(retention: Retention) -> dict[str, Argument | None]:
-    age_ms = None if retention.age_s is None else retention.age_s * 1000
-    return {"keep_age_ms": age_ms, "keep_count": retention.count}
-
-
-def _failure(failure: Failure) -> dict[str, Argument | None]:
-    return {"reason": failure.reason, "stacktrace": _dump(failure.stacktrace)}
 
 
 def _tell_dropped(queue: str, dropped: Sequence[Sequence[str]]) -> None:
     for entry in itertools.chain.from_iterable(dropped):
         why, _, job_id = entry.partition(" ")
         _log.warning("queue entry dropped", queue=queue, job_id=job_id, why=why)
-
-
-def _queue_sweep(name: str, found: list[Any]) -> QueueSweep:
-    waiting, active, delayed, next_due_ms, returned, promoted, paused, broken = found
-    if broken:
-        _log.error("queue broken", queue=name, error=broken)
-    return QueueSweep(
-        waiting=waiting,
-        active=active,
-        delayed=delayed,
-        next_due_ms=None if next_due_ms < 0 else next_due_ms,
-        returned=tuple(returned),
-        promoted=promoted,
-        paused=bool(paused),
-        broken=broken,
-    )
-
-
-def _record(job_id: str, fields: Sequence[str]) -> JobRecord:
-    of: Mapping[str, str] = dict(zip(fields[::2], fields[1::2], strict=True))
-    return JobRecord(
-        id=job_id,
-        name=of.get("name", ""),
-        data=of.get("data", "{}"),
-        opts=_lenient_object(of.get("opts")),
-        timestamp_ms=_number(of.get("timestamp")),
-        delay_ms=_number(of.get("delay")),
-        priority=_number(of.get("priority")),
-        attempts_made=_number(of.get("attemptsMade")),
-        stalled_count=_number(of.get("stalledCounter")),
-        processed_on_ms=_number(of["processedOn"]) if "processedOn" in of else None,
-        finished_on_ms=_number(of["finishedOn"]) if "finishedOn" in of else None,
-        failed_reason=of.get("failedReason"),
-        stacktrace=_lenient_strings(of.get("stacktrace")),
-        returnvalue=of.get("returnvalue"),
-        progress=of.get("progress"),
-    )
-
-
-def _number(text: str | None) -> int:
-    """A field that Bull means as an integer; Node may have written a fraction, or nothing."""
-    try:
-        return int(float(text or 0))
-    except ValueError:
-        return 0
-
-
-def _lenient_object(text: str | None) -> Mapping[str, Any]:
-    """Options of a job someone else wrote: unreadable ones count as none, the data decide what happens."""
-    try:
-        value = json.loads(text or "{}")
-    except ValueError:
-        return {}
-    return value if isinstance(value, dict) else {}
-
-
-def _lenient_strings(text: str | None) -> tuple[str, ...]:
-    try:
-        value = json.loads(text or "[]")
-    except ValueError:
-        return ()
-    return tuple(map(str, value)) if isinstance(value, list) else ()
 
 
 def _unexpected(verb: str, reply: object) -> AssertionError:

@@ -47,7 +47,7 @@ class Heartbeat:
         self._jobs[job.token] = job
 
     def drop(self, job: ClaimedJob) -> None:
-        """Stop renewing. Drop a job before settling it: a beat that meets a settled job reads it as lost."""
+        """Stop renewing: the job is settled, or was lost."""
         self._jobs.pop(job.token, None)
 
     async def run_once(self) -> Beat:

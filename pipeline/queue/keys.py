@@ -40,6 +40,10 @@ class Keys:
         """The hash where BullMQ, not Bull, leaves its version."""
         return f"{self.base(queue)}meta"
 
+    def paused_flag(self, queue: str) -> str:
+        """Exists while the queue is paused; the flag every script obeys."""
+        return f"{self.base(queue)}meta-paused"
+
     @property
     def epoch(self) -> str:
         """Exists from the first start until Redis loses its data."""

@@ -1,5 +1,6 @@
 -- Extends all leases of a process. PEXPIRE, because SET is refused when Redis is out of memory.
--- Returns the tokens whose lock is not theirs; a key that cannot be read says nothing about the lease.
+-- Returns the tokens whose lock is not theirs. A key that cannot be read says nothing about the lease, and a job
+-- that was settled with the token has not lost it: its holder is about to hear so.
 --
 -- KEYS queue...
 -- ARGV lease_ms [job_id token]...
@@ -14,7 +15,7 @@ for i, q in ipairs(KEYS) do
   if holder == token then
     redis.call('PEXPIRE', q .. job_id .. ':lock', lease_ms)
     redis.pcall('SREM', q .. 'stalled', job_id)
-  elseif type(holder) ~= 'table' then
+  elseif type(holder) ~= 'table' and redis.pcall('HGET', q .. job_id, 'poToken') ~= token then
     lost[#lost + 1] = token
   end
 end

@@ -58,7 +58,9 @@ async def test_data_that_would_jam_bulls_readers_is_refused(bull: Bull) -> None:
         await bull.enqueue(QUEUE, NewJob(id="po-1", data='{"a":NaN}'))
 
 
-async def test_jobs_are_claimed_first_in_first_out_except_front_and_priority(bull: Bull, claim: Claimer) -> None:
+async def test_jobs_are_claimed_first_in_first_out_except_front_and_priority(
+    bull: Bull, raw: redis.Redis, claim: Claimer
+) -> None:
     await bull.enqueue(QUEUE, NewJob(id="first", data="{}"))
     await bull.enqueue(QUEUE, NewJob(id="second", data="{}"))
     await bull.enqueue(QUEUE, NewJob(id="urgent-2", data="{}", opts={"priority": 2}))
@@ -66,6 +68,7 @@ async def test_jobs_are_claimed_first_in_first_out_except_front_and_priority(bul
     await bull.enqueue(QUEUE, NewJob(id="front", data="{}", front=True))
 
     assert [(await claim()).id for _ in range(5)] == ["front", "urgent-1", "urgent-2", "first", "second"]
+    assert not raw.exists(BASE + "priority")  # which counts only what waits
 
 
 async def test_a_claim_moves_the_job_and_takes_its_lock_in_one_step(bull: Bull, raw: redis.Redis) -> None:

@@ -12,7 +12,7 @@ from app.connections import Connections
 from pipeline.errors import RedisUnavailable
 from pipeline.queue.bull import Bull
 from pipeline.queue.heartbeat import Beat, Heartbeat
-from pipeline.queue.job import Held
+from pipeline.queue.job import Held, Retention
 from tests.pipeline.queue.support import BASE, QUEUE, Claimer, Enqueuer, MovedClock
 
 if TYPE_CHECKING:
@@ -115,6 +115,18 @@ async def test_a_lock_that_cannot_be_read_says_nothing_about_the_lease(
     assert await bull.renew([Held(QUEUE, "a", job.token)], 60_000) == set()
     raw.delete(BASE + "a:lock")
     assert await bull.renew([Held(QUEUE, "a", job.token)], 60_000) == {job.token}
+
+
+async def test_a_beat_that_meets_a_job_just_settled_is_no_loss(
+    bull: Bull, clock: MovedClock, enqueue: Enqueuer, claim: Claimer
+) -> None:
+    heartbeat = Heartbeat(bull, clock, every_s=30, lease_s=120)
+    await enqueue("a")
+    job = await claim()
+    heartbeat.hold(job)
+    await bull.finish(job, returnvalue="1", retention=Retention())
+    assert (await heartbeat.run_once()).lost == 0
+    assert not job.lease.lost
 
 
 async def test_leases_are_renewed_when_redis_is_out_of_memory(

@@ -196,6 +196,38 @@ async def test_no_trace_at_all_is_still_a_list_to_bull(
     assert raw.hget(BASE + "a", "stacktrace") == "[]"
 
 
+async def test_half_characters_in_a_reason_do_not_keep_a_job_from_failing(
+    bull: Bull, raw: redis.Redis, enqueue: Enqueuer, claim: Claimer
+) -> None:
+    await enqueue("a")
+    why = Failure("bad \ud800 text", ["at \udfff"])
+    assert await bull.fail(await claim(), failure=why, attempts_made=1, retention=KEEP) is Settled.DONE
+    assert raw.hget(BASE + "a", "failedReason") == "bad ? text"
+
+
+async def test_retention_removes_logs_and_an_endless_debounce_with_the_job(
+    bull: Bull, raw: redis.Redis, enqueue: Enqueuer, claim: Claimer
+) -> None:
+    await enqueue("a", "b")
+    for job_id in ("a", "b"):
+        raw.hset(BASE + job_id, "deid", job_id)
+        raw.rpush(BASE + job_id + ":logs", "row")
+    raw.set(BASE + "de:a", "a")
+    raw.set(BASE + "de:b", "b", px=60_000)
+    for _ in range(2):
+        await bull.finish(await claim(), returnvalue="1", retention=Retention(count=0))
+    assert sorted(raw.keys(BASE + "*")) == [BASE + "de:b", BASE + "id"]
+
+
+async def test_a_smaller_count_removes_at_most_a_hundred_per_call(
+    bull: Bull, raw: redis.Redis, enqueue: Enqueuer, claim: Claimer
+) -> None:
+    raw.zadd(BASE + "completed", {f"old-{number}": 1000 + number for number in range(250)})
+    await enqueue("a")
+    await bull.finish(await claim(), returnvalue="1", retention=Retention(age_s=60, count=10))
+    assert raw.zcard(BASE + "completed") == 151
+
+
 async def test_a_dead_letter_waits_in_failed_until_a_person_replays_it(
     bull: Bull, enqueue: Enqueuer, claim: Claimer, published: Published
 ) -> None:
