@@ -7,7 +7,7 @@ from pathlib import PurePath
 from typing import TYPE_CHECKING
 
 from pipeline import flow
-from pipeline.domain.intake import envelope
+from pipeline.hand_off import hand_off
 from pipeline.queue.job import Enqueued, NewJob
 
 if TYPE_CHECKING:
@@ -21,14 +21,7 @@ _UPSTREAM_ATTEMPTS = 3
 
 async def enqueue_next(bull: Bull, job: NextJob) -> Enqueued:
     """Enqueue the job a run waits for; its id makes that once, however often this is called."""
-    data = envelope(
-        workflow_id=job.workflow_id,
-        stage=job.stage,
-        run_id=job.run_id,
-        entry=job.entry,
-        flow_version=flow.FLOW_VERSION,
-    )
-    return await bull.enqueue(job.stage, NewJob(job.job_id, data, attempts=flow.BY_NAME[job.stage].attempts))
+    return await bull.enqueue(job.stage, hand_off(job))
 
 
 async def enqueue_upload(bull: Bull, upload: Upload) -> Enqueued:

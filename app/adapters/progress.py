@@ -21,12 +21,12 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-import anyio
 import structlog
 from sqlalchemy import func, select
 
 from app.db.tables import documents, purchase_orders, runs, stage_runs
 from pipeline import flow
+from pipeline.clock import Clock, SystemClock
 from pipeline.errors import PipelineError
 
 if TYPE_CHECKING:
@@ -35,12 +35,9 @@ if TYPE_CHECKING:
     from sqlalchemy import RowMapping
 
     from app.db.session import Database
-    from pipeline.clock import Clock
     from pipeline.queue.bull import Commands
 
 KEPT_AFTER_END_S = 24 * 3600
-TELL_WITHIN_S = 2.0
-"""Work never waits longer than this for somebody to be told about it."""
 REMEMBERED_MAX = 1_000
 
 _ENDS = {
@@ -89,23 +86,22 @@ class _Facts:
 class UpstreamProgress:
     """Implements `pipeline.ports.Progress`. Whatever goes wrong here is logged once and costs nothing."""
 
-    def __init__(self, database: Database, commands: Commands, clock: Clock) -> None:
-        self._database = database
+    def __init__(self, commands: Commands, database: Database, clock: Clock | None = None) -> None:
         self._commands = commands
-        self._clock = clock
+        self._database = database
+        self._clock = clock or SystemClock()
         self._said: OrderedDict[str, str] = OrderedDict()
         self._failing = False
 
     async def tell(self, run_id: str, stage: str, event: str, details: Mapping[str, Any]) -> None:
-        """One event: started, progress, finished, retrying, failed, review."""
+        """One event: started, progress, finished, review, retrying, waiting, failed."""
         percent = _percent(stage, event, details)
         if event == "progress" and not self._is_news(run_id, f"{stage} {percent} {details.get('message', '')}"):
             return
         try:
-            with anyio.fail_after(TELL_WITHIN_S):
-                await self._tell(run_id, stage, event, percent, details)
+            await self._tell(run_id, stage, event, percent, details)
             self._failing = False
-        except (PipelineError, TimeoutError) as error:
+        except PipelineError as error:
             if not self._failing:
                 _log.warning("progress not told", run_id=run_id, stage=stage, error=type(error).__name__)
             self._failing = True

@@ -35,7 +35,7 @@ async def connections(redis_url: str) -> AsyncIterator[Connections]:
 
 @pytest.fixture
 def progress(given: Given, connections: Connections) -> UpstreamProgress:
-    return UpstreamProgress(given.database, connections.commands, SystemClock())
+    return UpstreamProgress(connections.commands, given.database)
 
 
 class Heard:
@@ -171,4 +171,4 @@ async def test_what_cannot_be_told_costs_the_work_nothing(given: Given) -> None:
             raise RedisUnavailable("down")
 
     await given.run("r")
-    await UpstreamProgress(given.database, Down(), SystemClock()).tell("r", "ai-parsing", "started", {})
+    await UpstreamProgress(Down(), given.database).tell("r", "ai-parsing", "started", {})
