@@ -109,7 +109,9 @@ def install_lock(lock: str) -> None:
     # Compiling all modules costs more time than compiling those that are used, at their first import.
     options = ["--require-hashes", "--only-binary", ":all:", "--no-compile", "--no-user"]
     command = [*pip, "--python", str(PYTHON), "install", *quiet, *options, "--requirement", str(ROOT / lock)]
-    done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False)
+    done = subprocess.run(
+        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False, close_fds=False
+    )
     if done.returncode != 0:
         sys.exit(f"{done.stdout}\nrun.py: installing {lock} failed; pip's own words are above.")
 
@@ -137,6 +139,7 @@ def only_one_at_a_time() -> Iterator[None]:
     import fcntl  # noqa: PLC0415 - does not exist on Windows, and `check_python` must be able to say so
 
     with Path(__file__).open() as lock:
+        os.set_inheritable(lock.fileno(), True)  # a pip that outlives this process, killed, still installs
         fcntl.flock(lock, fcntl.LOCK_EX)
         yield
 
