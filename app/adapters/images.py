@@ -2,12 +2,11 @@
 
 Three guards, one after the other:
 
-    where    `AddressGuard`: https, the usual ports, no credentials, and only addresses of the public internet.
-             The name is resolved once per hop and the connection goes to the address that was checked, so
-             a name that changes its mind between check and connect (rebinding) gains nothing.
-    how much `_read`: no compression, ten megabytes whatever the length says, fifteen seconds whatever the pace.
-    what     `recode`: decoded under limits, turned upright, and written anew; metadata and anything hidden
-             beside the pixels stay behind.
+where     https only, from hosts the merchant allows, and (`PublicOnlyTransport`) only public addresses, checked
+          and pinned for every hop.
+how much  no compression, ten megabytes whatever the length says, fifteen seconds whatever the pace.
+what      decoded under limits, turned upright and written anew: metadata and anything hidden beside the
+          pixels stay behind.
 """
 
 from __future__ import annotations
@@ -15,12 +14,9 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import io
-import ipaddress
-import socket
 import warnings
-from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import aclosing
-from dataclasses import dataclass
 from functools import partial
 from typing import cast
 
@@ -29,6 +25,7 @@ import anyio.to_thread
 import httpx
 from PIL import Image, ImageCms, ImageOps
 
+from app.adapters.addresses import PublicOnlyTransport, RefusedAddressError, Resolve, check_link, resolve
 from pipeline.contract import Reject
 from pipeline.errors import VendorUnavailable
 from pipeline.ports import EncodedImage
@@ -45,99 +42,27 @@ FORMATS = ("JPEG", "PNG", "WEBP", "GIF")
 DECODERS = 2
 """Pictures decoded at once: each may need PIXELS_MAX times four bytes."""
 
-Resolve = Callable[[str, int], Awaitable[Sequence[str]]]
-"""All addresses of a host, as text."""
-
-_NAT64 = ipaddress.ip_network("64:ff9b::/96")
 _PASSING = frozenset({408, 425, 429})
 
 
-async def resolve(host: str, port: int) -> Sequence[str]:
-    """All addresses of a host, by the system's resolver, which also understands `0x7f.1` and `2130706433`."""
-    found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
-    return [str(address[0]) for _, _, _, _, address in found]
-
-
-@dataclass(frozen=True, slots=True)
-class Target:
-    """One checked hop: the address to connect to and the name it goes by."""
-
-    url: httpx.URL
-    host: str
-    headers: Mapping[str, str]
-    extensions: Mapping[str, str]
-
-
-class AddressGuard:
-    """Decides where a request may go. Every hop passes here, redirects too."""
-
-    def __init__(self, resolve: Resolve, host_map: Mapping[str, str]) -> None:
-        self._resolve = resolve
-        self._host_map = host_map
-
-    async def check(self, url: str, allowed_hosts: Sequence[str]) -> Target:
-        """The hop to take for `url`. Raises Reject("image_address") when it leads anywhere but out."""
-        parsed = _parse(url)
-        if (base := self._host_map.get(parsed.host)) is not None:
-            return _mapped(base, parsed)
-        if parsed.scheme != "https":
-            raise _refused("only https addresses are fetched")
-        if parsed.port not in {None, 80, 443}:
-            raise _refused(f"port {parsed.port} is not one of 80 and 443")
-        if allowed_hosts and not any(_belongs(parsed.host, host) for host in allowed_hosts):
-            raise _refused(f"{parsed.host} is not among the hosts pictures may come from")
-        address = await self._public_address(parsed.host, parsed.port or 443)
-        return Target(
-            url=parsed.copy_with(host=address, fragment=None),
-            host=parsed.host,
-            # Closed after use: the pool knows connections by address, and another name may live at this one.
-            headers={"Host": parsed.netloc.decode("ascii"), "Connection": "close"},
-            extensions={"sni_hostname": parsed.raw_host.decode("ascii")},
-        )
-
-    async def _public_address(self, host: str, port: int) -> str:
-        """One address of the host; a host with any address inside is refused, not only when that one is drawn."""
-        try:
-            addresses = await self._resolve(host, port)
-        except (OSError, UnicodeError) as error:
-            raise VendorUnavailable(f"{host} has no address") from error
-        if not addresses:
-            raise VendorUnavailable(f"{host} has no address")
-        if not all(is_public(address) for address in addresses):
-            raise _refused(f"{host} does not lead to the public internet")
-        return addresses[0]
-
-
-def is_public(address: str) -> bool:
-    """Whether an address belongs to the public internet, in whatever form it is written or wrapped.
-
-    An IPv6 address may carry an IPv4 address inside (mapped, compatible, 6to4, Teredo, NAT64): then both count.
-    """
-    try:
-        ip = ipaddress.ip_address(address.partition("%")[0])
-    except ValueError:
-        return False
-    carried: list[ipaddress.IPv4Address | None] = []
-    if isinstance(ip, ipaddress.IPv6Address):
-        carried = [ip.ipv4_mapped, ip.sixtofour, *(ip.teredo or ())]
-        if ip in _NAT64 or int(ip) >> 32 == 0:  # NAT64, and the long-dead "compatible" form ::127.0.0.1
-            carried.append(ipaddress.IPv4Address(int(ip) & 0xFFFFFFFF))
-    return all(one.is_global and not one.is_multicast for one in (ip, *carried) if one is not None)
-
-
-class GuardedImages:
+class WebImages:
     """`pipeline.ports.Images` over the open internet.
 
-    `host_map` sends a host's pictures elsewhere, past the guard: it is for the demo and the tests, and only
-    the composition root may fill it. `http` must not read proxies from the environment: a proxy would
-    resolve names itself and undo the pinning.
+    `host_map` (host -> base address) sends a host's pictures to a server of ours, past the guard: it is for
+    the demo and the tests, and only the composition root may fill it. The client keeps no connections, so
+    there is nothing to close.
     """
 
     def __init__(
-        self, http: httpx.AsyncClient, host_map: Mapping[str, str] | None = None, resolve: Resolve = resolve
+        self,
+        host_map: Mapping[str, str],
+        *,
+        resolve: Resolve = resolve,
+        inner: httpx.AsyncBaseTransport | None = None,
     ) -> None:
-        self._http = http
-        self._guard = AddressGuard(resolve, host_map or {})
+        self._host_map = {host: base.rstrip("/") for host, base in host_map.items()}
+        transport = PublicOnlyTransport(self._host_map.values(), resolve=resolve, inner=inner)
+        self._http = httpx.AsyncClient(transport=transport, follow_redirects=False, trust_env=False)
         self._decoders = anyio.CapacityLimiter(DECODERS)
 
     async def fetch(self, url: str, *, allowed_hosts: Sequence[str]) -> EncodedImage:
@@ -146,34 +71,42 @@ class GuardedImages:
         `allowed_hosts` limits where pictures may come from; empty means anywhere in public. Raises Reject
         with the reason, VendorUnavailable when the host cannot be reached.
         """
-        failure = ""
         try:
             async with asyncio.timeout(TOTAL_S):
                 content = await self._download(url, allowed_hosts)
-        except TimeoutError:
-            failure = f"no complete answer within {TOTAL_S:.0f} s"
+        except RefusedAddressError as refused:
+            raise Reject("image_address", str(refused)) from refused
+        except TimeoutError as error:
+            raise VendorUnavailable(f"the picture did not arrive within {TOTAL_S:.0f} s") from error
         except httpx.TransportError as error:
-            failure = type(error).__name__
-        if failure:
-            raise VendorUnavailable(f"the picture's host failed: {failure}")
+            raise VendorUnavailable(f"the picture's host failed: {type(error).__name__}") from error
         # A thread, not the loop: Pillow lets go of the interpreter while it decodes.
         return await anyio.to_thread.run_sync(partial(recode, content), limiter=self._decoders)
 
     async def _download(self, url: str, allowed_hosts: Sequence[str]) -> bytes:
         for _ in range(1 + REDIRECTS_MAX):
-            target = await self._guard.check(url, allowed_hosts)
             async with self._http.stream(
                 "GET",
-                target.url,
-                headers={"Accept": "image/*", "Accept-Encoding": "identity", **target.headers},
-                extensions=dict(target.extensions),
+                self._next_hop(url, allowed_hosts),
+                headers={"Accept": "image/*", "Accept-Encoding": "identity"},
                 timeout=httpx.Timeout(TOTAL_S, connect=CONNECT_S),
-                follow_redirects=False,
             ) as response:
                 if not response.has_redirect_location:
-                    return await _read(response, target.host)
-                url = str(httpx.URL(url).join(response.headers["Location"]))
-        raise _refused(f"more than {REDIRECTS_MAX} redirects")
+                    return await _read(response)
+                url = _join(url, response.headers["Location"])
+        raise Reject("image_address", f"more than {REDIRECTS_MAX} redirects")
+
+    def _next_hop(self, url: str, allowed_hosts: Sequence[str]) -> httpx.URL:
+        """The address to ask for, checked as far as text can be; redirects come through here as well."""
+        link = _parse(url)
+        if (base := self._host_map.get(link.host)) is not None:
+            return httpx.URL(base + link.raw_path.decode("ascii"))
+        check_link(link)
+        if link.scheme != "https":
+            raise Reject("image_address", "only https addresses are fetched")
+        if allowed_hosts and not any(_belongs(link.host, host) for host in allowed_hosts):
+            raise Reject("image_address", f"{link.host} is not among the hosts pictures may come from")
+        return link
 
 
 def recode(content: bytes) -> EncodedImage:
@@ -240,14 +173,14 @@ def _encode(picture: Image.Image) -> EncodedImage:
     return EncodedImage(content, mime, picture.width, picture.height, hashlib.sha256(content).hexdigest())
 
 
-async def _read(response: httpx.Response, host: str) -> bytes:
+async def _read(response: httpx.Response) -> bytes:
     """The body, raw and bounded. Neither its declared length nor its declared type is believed."""
     if response.status_code in _PASSING or response.is_server_error:
-        raise VendorUnavailable(f"{host} answered HTTP {response.status_code}")
+        raise VendorUnavailable(f"the picture's host answered HTTP {response.status_code}")
     if not response.is_success:
-        raise Reject("image_not_found", f"{host} answered HTTP {response.status_code}")
+        raise Reject("image_not_found", f"the picture's host answered HTTP {response.status_code}")
     if response.headers.get("Content-Encoding", "identity").strip().lower() != "identity":
-        raise Reject("image_compressed", f"{host} sent a compressed body nobody asked for")
+        raise Reject("image_compressed", "the picture's host sent a compressed body nobody asked for")
     content = bytearray()
     # httpx promises an iterator and gives a generator, which must be closed where it is left early.
     body = cast("AsyncGenerator[bytes, None]", response.aiter_raw())
@@ -261,28 +194,21 @@ async def _read(response: httpx.Response, host: str) -> bytes:
 
 def _parse(url: str) -> httpx.URL:
     if len(url) > URL_MAX:
-        raise _refused(f"the address is longer than {URL_MAX} characters")
+        raise Reject("image_address", f"the address is longer than {URL_MAX} characters")
     try:
-        parsed = httpx.URL(url)
+        return httpx.URL(url)
     except (httpx.InvalidURL, ValueError) as error:
-        raise _refused("the address is not a URL") from error
-    if parsed.scheme not in {"http", "https"} or not parsed.host:
-        raise _refused("the address is not a web address")
-    if parsed.userinfo:
-        raise _refused("the address carries credentials")
-    return parsed
+        raise Reject("image_address", "the address is not a URL") from error
 
 
-def _mapped(base: str, url: httpx.URL) -> Target:
-    address = httpx.URL(base.rstrip("/") + url.raw_path.decode("ascii"))
-    return Target(url=address, host=url.host, headers={}, extensions={})
+def _join(url: str, location: str) -> str:
+    try:
+        return str(httpx.URL(url).join(location))
+    except (httpx.InvalidURL, ValueError) as error:
+        raise Reject("image_address", "the redirect does not lead to a URL") from error
 
 
 def _belongs(host: str, allowed: str) -> bool:
     """Whether a host is an allowed one or a name below it."""
-    name = allowed.lower().strip(".")
-    return host.lower().rstrip(".") == name or host.lower().rstrip(".").endswith(f".{name}")
-
-
-def _refused(why: str) -> Reject:
-    return Reject("image_address", why)
+    host, name = host.lower().rstrip("."), allowed.lower().strip("*.")
+    return host == name or host.endswith(f".{name}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import gzip
 import io
 import random
@@ -17,17 +18,11 @@ import pytest
 from PIL import Image
 
 from app.adapters import images
-from app.adapters.images import GuardedImages, is_public, recode
+from app.adapters.images import WebImages, recode
 from pipeline.contract import Reject
 from pipeline.errors import VendorUnavailable
 
 PUBLIC = "93.184.216.34"
-
-
-@pytest.fixture
-async def http() -> AsyncIterator[httpx.AsyncClient]:
-    async with httpx.AsyncClient(trust_env=False) as client:
-        yield client
 
 
 def jpeg(width: int = 40, height: int = 20, **options: object) -> bytes:
@@ -37,50 +32,6 @@ def jpeg(width: int = 40, height: int = 20, **options: object) -> bytes:
 
 
 # --------------------------------------------------------------------------- where
-
-
-@pytest.mark.parametrize(
-    "address",
-    [
-        "127.0.0.1",
-        "127.255.255.254",
-        "0.0.0.0",
-        "10.1.2.3",
-        "172.16.0.1",
-        "192.168.1.1",
-        "169.254.169.254",
-        "100.64.0.1",
-        "192.0.2.1",
-        "198.18.0.1",
-        "224.0.0.1",
-        "240.0.0.1",
-        "255.255.255.255",
-        "::",
-        "::1",
-        "::127.0.0.1",
-        "::ffff:127.0.0.1",
-        "::ffff:10.0.0.1",
-        "64:ff9b::7f00:1",
-        "64:ff9b::a9fe:a9fe",
-        "2002:7f00:1::",
-        "2002:a9fe:a9fe::1",
-        "2001:0:7f00:1::",
-        "fe80::1",
-        "fe80::1%eth0",
-        "fc00::1",
-        "fd12:3456::1",
-        "ff02::1",
-        "2001:db8::1",
-        "not-an-address",
-    ],
-)
-def test_no_address_inside_is_public_however_it_is_wrapped(address: str) -> None:
-    assert not is_public(address)
-
-
-@pytest.mark.parametrize("address", [PUBLIC, "8.8.8.8", "2606:2800:220:1:248:1893:25c8:1946", "64:ff9b::808:808"])
-def test_public_addresses_are_public(address: str) -> None:
-    assert is_public(address)
 
 
 @pytest.mark.parametrize(
@@ -103,12 +54,10 @@ def test_public_addresses_are_public(address: str) -> None:
         "https://[fe80::1]/a.jpg",
     ],
 )
-async def test_an_address_that_leads_inside_is_refused_by_the_real_resolver(http: httpx.AsyncClient, url: str) -> None:
+async def test_an_address_that_leads_inside_is_refused_by_the_real_resolver(url: str) -> None:
     with pytest.raises((Reject, VendorUnavailable)) as refused:  # unavailable: a form this resolver does not know
-        await GuardedImages(http).fetch(url, allowed_hosts=())
-    assert (
-        "does not lead" in str(refused.value) or "has no address" in str(refused.value) or "URL" in str(refused.value)
-    )
+        await WebImages({}).fetch(url, allowed_hosts=())
+    assert any(words in str(refused.value) for words in ("not a public address", "ConnectError", "not a URL"))
 
 
 @pytest.mark.parametrize(
@@ -130,14 +79,12 @@ async def test_an_address_that_leads_inside_is_refused_by_the_real_resolver(http
         "",
     ],
 )
-async def test_an_address_that_is_no_plain_https_address_is_refused_unresolved(
-    http: httpx.AsyncClient, url: str
-) -> None:
+async def test_an_address_that_is_no_plain_https_address_is_refused_unresolved(url: str) -> None:
     async def never(_host: str, _port: int) -> Sequence[str]:
         raise AssertionError
 
     with pytest.raises(Reject) as refused:
-        await GuardedImages(http, resolve=never).fetch(url, allowed_hosts=())
+        await WebImages({}, resolve=never).fetch(url, allowed_hosts=())
     assert refused.value.code == "image_address"
 
 
@@ -152,8 +99,8 @@ def found() -> httpx.Response:
     return httpx.Response(200, stream=Streamed())
 
 
-def answering(*answers: httpx.Response) -> tuple[httpx.AsyncClient, list[httpx.Request]]:
-    """A client whose connections end here, to see where they would have gone."""
+def answering(*answers: httpx.Response) -> tuple[httpx.MockTransport, list[httpx.Request]]:
+    """Connections that end here, to see where they would have gone."""
     seen: list[httpx.Request] = []
     left = list(answers)
 
@@ -161,7 +108,7 @@ def answering(*answers: httpx.Response) -> tuple[httpx.AsyncClient, list[httpx.R
         seen.append(request)
         return left.pop(0)
 
-    return httpx.AsyncClient(transport=httpx.MockTransport(answer)), seen
+    return httpx.MockTransport(answer), seen
 
 
 def resolving(*answers: Sequence[str]) -> Callable[[str, int], Awaitable[Sequence[str]]]:
@@ -175,8 +122,8 @@ def resolving(*answers: Sequence[str]) -> Callable[[str, int], Awaitable[Sequenc
 
 async def test_the_connection_goes_to_the_address_that_was_checked() -> None:
     """Rebinding: the second answer would lead inside, but nobody asks a second time."""
-    client, seen = answering(found())
-    guarded = GuardedImages(client, resolve=resolving([PUBLIC], ["127.0.0.1"]))
+    wire, seen = answering(found())
+    guarded = WebImages({}, inner=wire, resolve=resolving([PUBLIC], ["127.0.0.1"]))
     await guarded.fetch("https://pictures.example/a.jpg?size=2", allowed_hosts=())
 
     assert str(seen[0].url) == f"https://{PUBLIC}/a.jpg?size=2"
@@ -185,9 +132,9 @@ async def test_the_connection_goes_to_the_address_that_was_checked() -> None:
 
 
 async def test_one_inside_address_among_public_ones_is_enough_to_refuse() -> None:
-    client, seen = answering()
+    wire, seen = answering()
     with pytest.raises(Reject):
-        await GuardedImages(client, resolve=resolving([PUBLIC, "10.0.0.1"])).fetch(
+        await WebImages({}, inner=wire, resolve=resolving([PUBLIC, "10.0.0.1"])).fetch(
             "https://pictures.example/a.jpg", allowed_hosts=()
         )
     assert seen == []
@@ -204,9 +151,9 @@ async def test_one_inside_address_among_public_ones_is_enough_to_refuse() -> Non
     ],
 )
 async def test_every_redirect_is_checked_again(location: str, addresses: list[str]) -> None:
-    client, seen = answering(httpx.Response(302, headers={"Location": location}))
+    wire, seen = answering(httpx.Response(302, headers={"Location": location}))
     with pytest.raises(Reject) as refused:
-        await GuardedImages(client, resolve=resolving([PUBLIC], addresses)).fetch(
+        await WebImages({}, inner=wire, resolve=resolving([PUBLIC], addresses)).fetch(
             "https://pictures.example/a.jpg", allowed_hosts=()
         )
     assert refused.value.code == "image_address"
@@ -215,14 +162,14 @@ async def test_every_redirect_is_checked_again(location: str, addresses: list[st
 
 async def test_relative_redirects_are_followed_three_times_and_no_more() -> None:
     hops = [httpx.Response(302, headers={"Location": f"/{number}.jpg"}) for number in range(4)]
-    client, seen = answering(*hops[:3], found())
-    guarded = GuardedImages(client, resolve=resolving(*[[PUBLIC]] * 4))
+    wire, seen = answering(*hops[:3], found())
+    guarded = WebImages({}, inner=wire, resolve=resolving(*[[PUBLIC]] * 4))
     await guarded.fetch("https://pictures.example/a.jpg", allowed_hosts=())
     assert [request.url.path for request in seen] == ["/a.jpg", "/0.jpg", "/1.jpg", "/2.jpg"]
 
-    client, _ = answering(*hops)
+    wire, _ = answering(*hops)
     with pytest.raises(Reject, match="redirects"):
-        await GuardedImages(client, resolve=resolving(*[[PUBLIC]] * 4)).fetch(
+        await WebImages({}, inner=wire, resolve=resolving(*[[PUBLIC]] * 4)).fetch(
             "https://pictures.example/a.jpg", allowed_hosts=()
         )
 
@@ -238,8 +185,8 @@ async def test_relative_redirects_are_followed_three_times_and_no_more() -> None
     ],
 )
 async def test_hosts_the_merchant_chose_are_the_only_ones(url: str, allowed: bool) -> None:
-    client, seen = answering(found())
-    guarded = GuardedImages(client, resolve=resolving([PUBLIC]))
+    wire, seen = answering(found())
+    guarded = WebImages({}, inner=wire, resolve=resolving([PUBLIC]))
     if allowed:
         await guarded.fetch(url, allowed_hosts=("acme.example",))
     else:
@@ -276,16 +223,18 @@ class Host:
 
 
 @pytest.fixture
-async def host(http: httpx.AsyncClient) -> AsyncIterator[tuple[Host, GuardedImages]]:
+async def host() -> AsyncIterator[tuple[Host, WebImages]]:
     """A real server behind `https://pictures.example`, and a fetcher that may go there."""
     served = Host()
     server = await asyncio.start_server(served.serve, "127.0.0.1", 0)
     port = server.sockets[0].getsockname()[1]
     async with server:
-        yield served, GuardedImages(http, {"pictures.example": f"http://127.0.0.1:{port}/images"})
+        yield served, WebImages({"pictures.example": f"http://127.0.0.1:{port}/images"})
         for task in served.serving:
             task.cancel()
         await asyncio.gather(*served.serving, return_exceptions=True)
+        gc.collect()  # httpx leaves the generators inside a half-read body to the collector, and that to the loop
+        await asyncio.sleep(0.01)
 
 
 def answer(body: bytes, status: str = "200 OK", **headers: str) -> list[bytes]:
@@ -293,14 +242,14 @@ def answer(body: bytes, status: str = "200 OK", **headers: str) -> list[bytes]:
     return ["\r\n".join([*lines, "", ""]).encode(), body]
 
 
-async def test_a_mapped_host_is_fetched_where_the_map_says(host: tuple[Host, GuardedImages]) -> None:
+async def test_a_mapped_host_is_fetched_where_the_map_says(host: tuple[Host, WebImages]) -> None:
     served, guarded = host
     served.answers["/images/a/b.jpg?x=1"] = answer(jpeg())
     picture = await guarded.fetch("https://pictures.example/a/b.jpg?x=1", allowed_hosts=("other.example",))
     assert (picture.width, picture.height, picture.mime) == (40, 20, "image/jpeg")
 
 
-async def test_a_body_without_end_is_cut_whatever_its_length_says(host: tuple[Host, GuardedImages]) -> None:
+async def test_a_body_without_end_is_cut_whatever_its_length_says(host: tuple[Host, WebImages]) -> None:
     served, guarded = host
     head = answer(b"", **{"Content-Type": "image/jpeg"})[0]
     served.answers["/images/a.jpg"] = [head, *[b"\xff" * 65_536] * 1000]
@@ -309,23 +258,23 @@ async def test_a_body_without_end_is_cut_whatever_its_length_says(host: tuple[Ho
     assert served.sent < 30_000_000
 
 
-async def test_a_length_that_lies_does_not_matter(host: tuple[Host, GuardedImages]) -> None:
+async def test_a_length_that_lies_does_not_matter(host: tuple[Host, WebImages]) -> None:
     served, guarded = host
     served.answers["/images/short.jpg"] = answer(jpeg(), **{"Content-Length": "5368709120"})
     with pytest.raises(VendorUnavailable):
         await guarded.fetch("https://pictures.example/short.jpg", allowed_hosts=())
 
 
-async def test_a_slow_drip_is_given_up(host: tuple[Host, GuardedImages], monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_slow_drip_is_given_up(host: tuple[Host, WebImages], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(images, "TOTAL_S", 0.3)
     served, guarded = host
     served.pause_s = 0.05
     served.answers["/images/a.jpg"] = [answer(b"")[0], *[b"\xff"] * 1000]
-    with pytest.raises(VendorUnavailable, match="no complete answer"):
+    with pytest.raises(VendorUnavailable, match="did not arrive"):
         await guarded.fetch("https://pictures.example/a.jpg", allowed_hosts=())
 
 
-async def test_a_compressed_body_is_refused_unopened(host: tuple[Host, GuardedImages]) -> None:
+async def test_a_compressed_body_is_refused_unopened(host: tuple[Host, WebImages]) -> None:
     served, guarded = host
     bomb = gzip.compress(b"\0" * 50_000_000)
     served.answers["/images/a.jpg"] = answer(bomb, **{"Content-Encoding": "gzip"})
@@ -344,7 +293,7 @@ async def test_a_compressed_body_is_refused_unopened(host: tuple[Host, GuardedIm
     ],
 )
 async def test_a_missing_picture_is_final_and_an_ill_host_is_not(
-    host: tuple[Host, GuardedImages], status: str, error: type[Exception]
+    host: tuple[Host, WebImages], status: str, error: type[Exception]
 ) -> None:
     served, guarded = host
     served.answers["/images/a.jpg"] = answer(b"no", status)
@@ -352,16 +301,14 @@ async def test_a_missing_picture_is_final_and_an_ill_host_is_not(
         await guarded.fetch("https://pictures.example/a.jpg", allowed_hosts=())
 
 
-async def test_an_unreachable_host_is_unavailable(http: httpx.AsyncClient) -> None:
+async def test_an_unreachable_host_is_unavailable() -> None:
     async def nobody(_host: str, _port: int) -> Sequence[str]:
         raise OSError
 
     with pytest.raises(VendorUnavailable):
-        await GuardedImages(http, resolve=nobody).fetch("https://gone.example/a.jpg", allowed_hosts=())
+        await WebImages({}, resolve=nobody).fetch("https://gone.example/a.jpg", allowed_hosts=())
     with pytest.raises(VendorUnavailable):
-        await GuardedImages(http, {"gone.example": "http://127.0.0.1:1"}).fetch(
-            "https://gone.example/a.jpg", allowed_hosts=()
-        )
+        await WebImages({"gone.example": "http://127.0.0.1:1"}).fetch("https://gone.example/a.jpg", allowed_hosts=())
 
 
 # --------------------------------------------------------------------------- what

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 
-import httpx
 import pytest
 
-from app.adapters.images import GuardedImages
+from app.adapters.images import WebImages
 from app.adapters.shops import Shops
 from pipeline.clock import SystemClock
 from pipeline.contract import Done
@@ -45,7 +44,7 @@ class World:
     """One product in the shop and candidates for its pictures; workers come and go."""
 
     shops: Shops
-    images: GuardedImages
+    images: WebImages
     product_id: str
     effects: Effects = field(default_factory=Effects)
     books: Books = field(default_factory=Books)
@@ -76,10 +75,10 @@ class World:
 
 
 @pytest.fixture
-async def world(shops: Shops, sandbox: SandboxShop, http: httpx.AsyncClient) -> World:
+async def world(shops: Shops, sandbox: SandboxShop) -> World:
     shop = await shops.of(make_given("shopify-sync").run.merchant)
     product = await shop.create_product(make_draft("mug", {"S": 1}))
-    images = GuardedImages(http, {"images.example": f"{sandbox.address}/images"})
+    images = WebImages({"images.example": f"{sandbox.address}/images"})
     return World(shops, images, product.id)
 
 
@@ -142,21 +141,21 @@ async def test_a_bad_picture_is_marked_with_its_reason_and_the_others_go_on(worl
     assert len(await media(sandbox)) == 1
 
 
-async def test_a_host_that_is_down_costs_its_pictures_and_no_more(world: World, http: httpx.AsyncClient) -> None:
+async def test_a_host_that_is_down_costs_its_pictures_and_no_more(world: World) -> None:
     world.candidates("front.jpg")
-    world.images = GuardedImages(http, {"images.example": "http://127.0.0.1:1"})
+    world.images = WebImages({"images.example": "http://127.0.0.1:1"})
     (fate,) = await world.process()
     assert fate.state == "failed"
     assert "could not be fetched" in fate.reason
 
 
 async def test_an_attached_picture_stays_attached_when_its_host_is_gone_at_the_replay(
-    world: World, sandbox: SandboxShop, http: httpx.AsyncClient
+    world: World, sandbox: SandboxShop
 ) -> None:
     world.candidates("front.jpg")
     with pytest.raises(Killed):
         await world.process(Killer(2))  # attached, not confirmed
-    world.images = GuardedImages(http, {"images.example": "http://127.0.0.1:1"})
+    world.images = WebImages({"images.example": "http://127.0.0.1:1"})
     (fate,) = await world.process()
     assert fate.state == "attached"
     assert len(await media(sandbox)) == 1
