@@ -21,6 +21,7 @@ from graphql import (
     parse,
     validate,
 )
+from pydantic import BaseModel, Field
 
 from app.sandbox.call import PAGE_SIZE_MAX, Call
 from app.sandbox.cost import QUERY_POINTS_MAX, Bucket, Estimate, actual
@@ -42,6 +43,14 @@ VARIANTS_MAX = 2048
 THROTTLED_HELP = "https://shopify.dev/api/usage/rate-limits"
 
 
+class GraphqlRequest(BaseModel):
+    """The body of a GraphQL request."""
+
+    query: str = ""
+    variables: dict[str, Any] | None = None
+    operation_name: str | None = Field(default=None, alias="operationName")
+
+
 @dataclass
 class Gateway:
     """Answers GraphQL for all shops; requests run one at a time, so each is atomic."""
@@ -49,15 +58,15 @@ class Gateway:
     store: Store
     buckets: dict[str, Bucket] = field(default_factory=dict)
 
-    def answer(self, shop: Shop, address: str, body: dict[str, Any]) -> Envelope:
+    def answer(self, shop: Shop, address: str, body: GraphqlRequest) -> Envelope:
         """The envelope for one request; HTTP 200 whatever it says."""
-        document = _read(body.get("query") or "")
+        document = _read(body.query)
         if isinstance(document, list):
             return {"errors": document}
-        operation = get_operation_ast(document, body.get("operationName"))
+        operation = get_operation_ast(document, body.operation_name)
         if operation is None:
             return {"errors": [{"message": "An operation name is required"}]}
-        variables = body.get("variables") or {}
+        variables = body.variables or {}
         if invalid := invalid_variables(load_schema(), operation, variables):
             return {"errors": invalid}
         if too_long := _oversized(operation, variables):

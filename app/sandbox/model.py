@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 from uuid import uuid4
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, model_validator
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
@@ -46,6 +46,9 @@ class Answer(BaseModel):
     seconds: float = 0.0
     count: int | None = None
     """How often; None is always."""
+
+
+_ANSWERS: TypeAdapter[Answer | list[Answer]] = TypeAdapter(Answer | list[Answer])
 
 
 class _Strict(BaseModel):
@@ -210,11 +213,11 @@ class ModelServer:
 
     async def register(self, request: Request) -> Response:
         """Add one scripted answer or a list of them; an empty list forgets all."""
-        given = await request.json()
         try:
-            answers = [Answer.model_validate(one) for one in (given if isinstance(given, list) else [given])]
+            given = _ANSWERS.validate_json(await request.body())
         except ValidationError as error:
             return JSONResponse({"errors": json.loads(error.json(include_url=False))}, 422)
+        answers = given if isinstance(given, list) else [given]
         self.answers = [*self.answers, *answers] if answers else []
         return JSONResponse({"answers": len(self.answers)}, 201)
 

@@ -9,13 +9,13 @@ from html import escape
 from typing import TYPE_CHECKING, Any, cast
 from uuid import uuid4
 
-from pydantic import BaseModel, Field, ValidationError
+from pydantic import BaseModel, Field, TypeAdapter, ValidationError
 from starlette.datastructures import UploadFile
 from starlette.responses import HTMLResponse, JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
 
 from app.sandbox.faults import AFTER_SUCCESS, Fault, Faults
-from app.sandbox.gateway import Gateway, operation_names, throttled
+from app.sandbox.gateway import Gateway, GraphqlRequest, operation_names, throttled
 from app.sandbox.media import UPLOAD_MAX, receive_upload
 from app.sandbox.page import render
 from app.sandbox.state import ALL_SCOPES, Settings, Shop, new_shop, now
@@ -36,6 +36,8 @@ UPLOAD = "stagedUpload"
 """What a fault calls an upload; it is no GraphQL operation."""
 
 UNAUTHORIZED = "[API] Invalid API key or access token (unrecognized login or wrong password)"
+
+_FAULTS: TypeAdapter[Fault | list[Fault]] = TypeAdapter(Fault | list[Fault])
 
 
 class ShopRequest(BaseModel):
@@ -97,14 +99,14 @@ class ShopServer:
         if request.headers.get("X-Shopify-Access-Token") != shop.token:
             return JSONResponse({"errors": UNAUTHORIZED}, 401)
         try:
-            body = await request.json()
-        except json.JSONDecodeError:
+            body = GraphqlRequest.model_validate_json(await request.body())
+        except ValidationError:
             return JSONResponse({"errors": "Bad Request"}, 400)
-        operations = operation_names(body.get("query") or "")
+        operations = operation_names(body.query)
         address = _address(request)
         return await self._perform(shop, operations, lambda: self._answer(shop, address, body))
 
-    def _answer(self, shop: Shop, address: str, body: dict[str, Any]) -> Response:
+    def _answer(self, shop: Shop, address: str, body: GraphqlRequest) -> Response:
         headers = {"X-Shopify-API-Version": API_VERSION, "X-Request-Id": str(uuid4())}
         return JSONResponse(self.gateway.answer(shop, address, body), headers=headers)
 
@@ -136,7 +138,7 @@ class ShopServer:
     async def add_shop(self, request: Request) -> Response:
         """Open a shop, or set an existing one's token, scopes and settings; its goods stay."""
         try:
-            wanted = ShopRequest.model_validate(await request.json())
+            wanted = ShopRequest.model_validate_json(await request.body())
         except ValidationError as error:
             return JSONResponse({"errors": json.loads(error.json(include_url=False))}, 422)
         shop = self.store.shops.get(wanted.domain)
@@ -161,11 +163,11 @@ class ShopServer:
 
     async def order_faults(self, request: Request) -> Response:
         """Order failures: one object, or a list of them; an empty list clears all."""
-        given = await request.json()
         try:
-            orders = [Fault.model_validate(one) for one in (given if isinstance(given, list) else [given])]
+            given = _FAULTS.validate_json(await request.body())
         except ValidationError as error:
             return JSONResponse({"errors": json.loads(error.json(include_url=False))}, 422)
+        orders = given if isinstance(given, list) else [given]
         self.faults.order(request.path_params["shop"], orders)
         return JSONResponse({"ordered": len(orders)}, 201)
 

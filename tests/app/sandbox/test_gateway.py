@@ -127,3 +127,15 @@ async def test_a_timeout_after_success_has_its_effect_and_no_answer(shop: ShopCl
     assert (await shop.quantities())["incoming"] == 7
     await shop.data(ADJUST, input=given, key=key)
     assert (await shop.quantities())["incoming"] == 7
+
+
+@pytest.mark.parametrize("body", [b"", b"[]", b'{"query": "{ shop { name } }", "variables": []}'])
+async def test_a_body_that_is_no_request_is_a_400(shop: ShopClient, body: bytes) -> None:
+    address = f"{shop.address}/shops/{shop.domain}/admin/api/2026-10/graphql.json"
+    response = await shop.http.post(address, content=body, headers={"X-Shopify-Access-Token": shop.token})
+    assert response.status_code == 400
+
+
+async def test_a_fault_nobody_knows_is_refused_when_it_is_ordered(shop: ShopClient) -> None:
+    response = await shop.http.post(f"{shop.address}/shops/{shop.domain}/faults", json={"kind": "meteor"})
+    assert response.status_code == 422
