@@ -17,7 +17,7 @@ import httpx
 
 from app.adapters.addresses import PublicOnlyTransport, RefusedAddressError, base_of, is_listed
 from app.adapters.downloads import Downloader, Limits, RefusedDownloadError, TooLargeError
-from app.db.documents import DocumentTable, StoredDocument
+from app.db.documents import DocumentStore, StoredDocument
 from pipeline.clock import Clock
 from pipeline.contract import Reject
 from pipeline.domain.intake import MAX_DOCUMENT_BYTES
@@ -47,11 +47,11 @@ class DocumentSources:
     trusted_bases: tuple[str, ...] = ()
 
 
-class Documents:
+class FetchedDocuments:
     """`pipeline.ports.Documents` over the table and the places above."""
 
     def __init__(
-        self, table: DocumentTable, sources: DocumentSources, clock: Clock, limits: Limits | None = None
+        self, table: DocumentStore, sources: DocumentSources, clock: Clock, limits: Limits | None = None
     ) -> None:
         self._table = table
         self._sources = sources

@@ -24,7 +24,7 @@ class StoredDocument:
     content: bytes | None
 
 
-class DocumentTable:
+class DocumentStore:
     """The table `documents`."""
 
     def __init__(self, database: Database) -> None:

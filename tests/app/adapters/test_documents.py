@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 from sqlalchemy import delete, insert, update
 
-from app.adapters.documents import Documents, DocumentSources
+from app.adapters.documents import DocumentSources, FetchedDocuments
 from app.adapters.downloads import Limits
-from app.db.documents import DocumentTable, StoredDocument
+from app.db.documents import DocumentStore, StoredDocument
 from app.db.session import Database
 from app.db.tables import documents
 from pipeline.clock import SystemClock
@@ -27,7 +27,7 @@ KEY = "service-role-secret"
 LIMIT = 256 * 1024
 
 Upload = Callable[..., Awaitable[str]]
-Open = Callable[..., Documents]
+Open = Callable[..., FetchedDocuments]
 
 
 @pytest.fixture(scope="module")
@@ -75,16 +75,16 @@ async def opened(database: Database) -> AsyncIterator[Open]:
     """Documents over given sources, closed afterwards; small limits so that tests are quick."""
     async with AsyncExitStack() as stack:
 
-        def make(total_s: float = 5.0, **sources: object) -> Documents:
+        def make(total_s: float = 5.0, **sources: object) -> FetchedDocuments:
             limits = Limits(bytes_max=LIMIT, total_s=total_s)
-            made = Documents(DocumentTable(database), DocumentSources(**sources), SystemClock(), limits)  # type: ignore[arg-type]  # fields of DocumentSources by name
+            made = FetchedDocuments(DocumentStore(database), DocumentSources(**sources), SystemClock(), limits)  # type: ignore[arg-type]  # fields of DocumentSources by name
             stack.push_async_callback(made.aclose)
             return made
 
         yield make
 
 
-async def _refusal(documents_: Documents) -> Reject:
+async def _refusal(documents_: FetchedDocuments) -> Reject:
     with pytest.raises(Reject) as refusal:
         await documents_.load("d1")
     return refusal.value
@@ -100,7 +100,7 @@ async def test_bytes_that_came_with_the_upload_are_named_by_their_hash(
     document = await opened().load(await upload(content=PAPER))
     assert (document.content, document.name, document.mime) == (PAPER, "order.pdf", "application/pdf")
     assert document.sha256 == hashlib.sha256(PAPER).hexdigest()
-    stored = await DocumentTable(database).find("d1")
+    stored = await DocumentStore(database).find("d1")
     assert stored is not None
     assert stored.sha256 == document.sha256
 
@@ -126,7 +126,7 @@ async def test_a_file_is_fetched_once_and_its_source_may_change_or_vanish_afterw
 async def test_of_two_workers_that_fetch_at_once_the_first_to_store_decides_for_both(
     upload: Upload, database: Database
 ) -> None:
-    table = DocumentTable(database)
+    table = DocumentStore(database)
     await upload("https://files.example/order.pdf")
     kept = await table.keep("d1", PAPER)
     assert kept == (PAPER, hashlib.sha256(PAPER).hexdigest())

@@ -1,0 +1,83 @@
+"""Seals what the database may hold but not know: the tokens that open merchants' shops.
+
+A sealed token is `version | key id | nonce | AES-256-GCM ciphertext`. Its owner's id is authenticated along
+with it, so a token copied into another merchant's row does not open there. `SECRET_KEY` may hold several
+keys, separated by commas: the first seals, all of them open, so a key is changed by putting a new one in
+front and taking the old one out when nothing is sealed with it any more.
+"""
+
+from __future__ import annotations
+
+import secrets
+
+from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.kdf.hkdf import HKDF
+
+KEY_LENGTH_MIN = 32
+"""Characters: a key is drawn, not thought up (`openssl rand -base64 32`)."""
+
+_VERSION = b"\x01"
+_KEY_ID_BYTES = 4
+_NONCE_BYTES = 12
+_HEADER_BYTES = len(_VERSION) + _KEY_ID_BYTES + _NONCE_BYTES
+
+
+class SealError(ValueError):
+    """A secret cannot be sealed or opened. No message holds any part of a secret or a key."""
+
+
+class WeakKeyError(SealError):
+    """SECRET_KEY cannot be used."""
+
+
+class UnknownKeyError(SealError):
+    """Sealed with a key that is not in SECRET_KEY."""
+
+
+class BrokenSealError(SealError):
+    """Altered, cut short, or sealed for another owner."""
+
+
+class Seal:
+    """Seals with the first key, opens with any."""
+
+    def __init__(self, secret_key: str) -> None:
+        keys = [part.strip() for part in secret_key.split(",") if part.strip()]
+        if not keys:
+            raise WeakKeyError("SECRET_KEY holds no key")
+        if any(len(key) < KEY_LENGTH_MIN for key in keys):
+            raise WeakKeyError(f"each key in SECRET_KEY needs at least {KEY_LENGTH_MIN} characters")
+        self._ciphers = {_derived(key, b"key id", _KEY_ID_BYTES): AESGCM(_derived(key, b"seal", 32)) for key in keys}
+        self._first = next(iter(self._ciphers))
+
+    def seal(self, secret: str, *, owner: str) -> bytes:
+        """The secret, readable by its owner only."""
+        nonce = secrets.token_bytes(_NONCE_BYTES)
+        return (
+            _VERSION + self._first + nonce + self._ciphers[self._first].encrypt(nonce, secret.encode(), _bound(owner))
+        )
+
+    def open(self, sealed: bytes, *, owner: str) -> str:
+        """What was sealed for this owner. Raises UnknownKeyError or BrokenSealError."""
+        if len(sealed) < _HEADER_BYTES or not sealed.startswith(_VERSION):
+            raise BrokenSealError("this is not a sealed secret")
+        key_id = sealed[len(_VERSION) : len(_VERSION) + _KEY_ID_BYTES]
+        cipher = self._ciphers.get(key_id)
+        if cipher is None:
+            raise UnknownKeyError("sealed with a key that is not in SECRET_KEY")
+        nonce, ciphertext = sealed[_HEADER_BYTES - _NONCE_BYTES : _HEADER_BYTES], sealed[_HEADER_BYTES:]
+        try:
+            return cipher.decrypt(nonce, ciphertext, _bound(owner)).decode()
+        except InvalidTag:
+            raise BrokenSealError("altered, or sealed for another owner") from None
+
+
+def _bound(owner: str) -> bytes:
+    return b"po-pipeline shop token\0" + owner.encode()
+
+
+def _derived(key: str, purpose: bytes, length: int) -> bytes:
+    """Independent bytes per purpose: a key's id, which stands in the clear, says nothing about the key."""
+    return HKDF(algorithm=SHA256(), length=length, salt=None, info=b"po-pipeline " + purpose).derive(key.encode())

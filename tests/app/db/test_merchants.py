@@ -1,0 +1,157 @@
+"""Merchants are stored with their rules, and their tokens so that only the service can use them."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from decimal import Decimal
+
+import pytest
+from sqlalchemy import select, update
+
+from app.adapters.secrets import Seal
+from app.adapters.shopify.client import ShopCredentials
+from app.db.merchants import MerchantError, Merchants, UnknownMerchantError
+from app.db.session import Database
+from app.db.tables import merchants
+from pipeline.contract import Reject
+from pipeline.domain.merchant import Merchant, MerchantSettings
+
+KEY = "a-key-that-was-drawn-and-not-thought-up"
+TOKEN = "shpat_0123456789abcdef"
+ACME = Merchant(id="m1", name="Acme", shop_domain="acme.myshopify.com")
+LIVE = "https://acme.myshopify.com/admin/api/2026-10/graphql.json"
+
+
+@pytest.fixture
+async def database(database_url: str) -> AsyncIterator[Database]:
+    database = Database(database_url)
+    yield database
+    await database.close()
+
+
+@pytest.fixture
+def stored(database: Database) -> Merchants:
+    return Merchants(database, Seal(KEY), api_version="2026-10")
+
+
+async def test_a_merchant_is_read_as_it_was_stored(stored: Merchants) -> None:
+    settings = MerchantSettings(markup=Decimal("2.35"), auto_approve=True, names=("Acme Ltd",))
+    merchant = ACME.model_copy(update={"settings": settings})
+    assert await stored.add(merchant) == merchant
+    assert await stored.get("m1") == merchant
+
+
+async def test_the_settings_version_grows_only_when_a_setting_changed(stored: Merchants) -> None:
+    """A run names the version of the rules it was priced by."""
+    await stored.add(ACME)
+    renamed = await stored.add(ACME.model_copy(update={"name": "Acme Limited"}))
+    assert (renamed.name, renamed.settings_version) == ("Acme Limited", 1)
+    changed = await stored.add(ACME.model_copy(update={"settings": MerchantSettings(markup=Decimal(3))}))
+    assert changed.settings_version == 2
+
+
+async def test_merchants_are_listed_by_name(stored: Merchants) -> None:
+    await stored.add(ACME)
+    await stored.add(Merchant(id="m0", name="Zoo", shop_domain="zoo.myshopify.com"))
+    assert [merchant.id for merchant in await stored.list_all()] == ["m1", "m0"]
+
+
+async def test_an_unknown_merchant_is_an_error_of_its_own(stored: Merchants) -> None:
+    with pytest.raises(UnknownMerchantError):
+        await stored.get("nobody")
+
+
+async def test_two_merchants_cannot_share_a_shop(stored: Merchants) -> None:
+    await stored.add(ACME)
+    with pytest.raises(MerchantError, match="belongs to another merchant"):
+        await stored.add(ACME.model_copy(update={"id": "m2"}))
+
+
+@pytest.mark.parametrize(
+    "domain", ["", "acme", "https://acme.myshopify.com", "acme.myshopify.com/x", "a@b.com", "A.com"]
+)
+async def test_a_shop_is_named_by_its_domain_alone(domain: str, stored: Merchants) -> None:
+    """The token is sent there: nothing may be smuggled into the address."""
+    with pytest.raises(MerchantError):
+        await stored.add(ACME.model_copy(update={"shop_domain": domain}))
+
+
+async def test_a_token_comes_back_for_a_shop_call_and_stands_nowhere_in_the_clear(
+    stored: Merchants, database: Database
+) -> None:
+    await stored.add(ACME, token=f" {TOKEN}\n")
+    credentials = await stored.credentials(ACME)
+    assert credentials == ShopCredentials(LIVE, TOKEN)
+    assert TOKEN not in repr(credentials)
+    async with database.transaction() as connection:
+        row = (await connection.execute(select(merchants))).one()
+    assert TOKEN.encode() not in row.shop_token_sealed
+
+
+async def test_without_a_token_there_are_no_credentials(stored: Merchants) -> None:
+    assert await stored.credentials(ACME) is None
+    await stored.add(ACME)
+    assert await stored.credentials(ACME) is None
+
+
+async def test_a_change_without_a_token_keeps_the_stored_one(stored: Merchants) -> None:
+    await stored.add(ACME, token=TOKEN)
+    await stored.add(ACME.model_copy(update={"name": "Acme Limited"}))
+    assert await stored.credentials(ACME) == ShopCredentials(LIVE, TOKEN)
+
+
+@pytest.mark.parametrize(
+    ("changes", "endpoint"),
+    [({"shop_domain": "other.myshopify.com"}, ""), ({}, "https://elsewhere.example/graphql.json")],
+)
+async def test_a_token_is_not_sent_to_an_address_it_was_not_given_for(
+    changes: dict[str, str], endpoint: str, stored: Merchants
+) -> None:
+    await stored.add(ACME, token=TOKEN)
+    moved = await stored.add(ACME.model_copy(update=changes), endpoint=endpoint)
+    assert await stored.credentials(moved) is None
+
+
+async def test_a_given_endpoint_is_used_as_it_is(stored: Merchants) -> None:
+    endpoint = "http://127.0.0.1:8099/admin/api/2026-10/graphql.json"
+    await stored.add(ACME, endpoint=endpoint, token=TOKEN)
+    assert await stored.credentials(ACME) == ShopCredentials(endpoint, TOKEN)
+
+
+@pytest.mark.parametrize("seal", [None, Seal("another-key-" * 3)], ids=["no key", "another key"])
+async def test_a_token_that_cannot_be_opened_waits_for_a_person_with_a_clear_reason(
+    seal: Seal | None, stored: Merchants, database: Database
+) -> None:
+    await stored.add(ACME, token=TOKEN)
+    with pytest.raises(Reject, match="SECRET_KEY") as refusal:
+        await Merchants(database, seal, api_version="2026-10").credentials(ACME)
+    assert refusal.value.code == "shop_token_locked"
+
+
+async def test_a_token_copied_into_another_merchants_row_does_not_open(stored: Merchants, database: Database) -> None:
+    other = Merchant(id="m2", name="Other", shop_domain="other.myshopify.com")
+    await stored.add(ACME, token=TOKEN)
+    await stored.add(other)
+    async with database.transaction() as connection:
+        sealed = (
+            await connection.execute(select(merchants.c.shop_token_sealed).where(merchants.c.id == "m1"))
+        ).scalar_one()
+        await connection.execute(update(merchants).where(merchants.c.id == "m2").values(shop_token_sealed=sealed))
+    with pytest.raises(Reject, match="another owner"):
+        await stored.credentials(other)
+
+
+async def test_without_a_key_no_token_is_stored(database: Database) -> None:
+    unsealed = Merchants(database, None, api_version="2026-10")
+    with pytest.raises(MerchantError, match="SECRET_KEY"):
+        await unsealed.add(ACME, token=TOKEN)
+    with pytest.raises(UnknownMerchantError):
+        await unsealed.get("m1")
+
+
+async def test_settings_nobody_understands_are_named_not_guessed(stored: Merchants, database: Database) -> None:
+    await stored.add(ACME)
+    async with database.transaction() as connection:
+        await connection.execute(update(merchants).values(settings={"markup": "much", "colour": "red"}))
+    with pytest.raises(MerchantError, match="markup, colour"):
+        await stored.get("m1")
