@@ -21,7 +21,7 @@ from graphql import (
     get_directive_values,
 )
 
-from app.sandbox import inventory, media, metafields, products, publishing, reads, variants
+from app.sandbox import fields, inventory, media, metafields, products, publishing, reads, variants
 from app.sandbox.call import Call, Resolver, UserErrors, refused
 from app.sandbox.idempotency import once
 
@@ -80,8 +80,8 @@ READ_SCOPES: dict[str, tuple[str, ...]] = {
 def load_schema() -> GraphQLSchema:
     """Build the contract and bind every resolver to its field."""
     schema = build_schema(CONTRACT.read_text(encoding="utf-8"))
-    for type_name, fields in {**reads.FIELDS, **reads.NODE_FIELDS}.items():
-        for field_name, resolver in fields.items():
+    for type_name, resolvers in {"QueryRoot": reads.QUERIES, **fields.FIELDS}.items():
+        for field_name, resolver in resolvers.items():
             _field(schema, type_name, field_name).resolve = _read(resolver)
     for field in _object(schema, "QueryRoot").fields.values():
         field.resolve = _query(field.resolve or _unknown)
