@@ -17,5 +17,6 @@ Where a vendor's behaviour is not known it takes the stricter reading and says s
 
 From a program: `async with run_sandbox(...) as address` (`server.py`). As a process: `python -m app.sandbox`.
 One request, in order: `shop.py` (who, faults) -> `gateway.py` (no before yes) -> `schema.py` (which resolver)
--> `reads.py`, `fields.py`, `products.py`, `variants.py`, `inventory.py`, `metafields.py`, `media.py` -> `store.py` (kept, then answered).
+-> reading: `reads.py`, `fields.py`; writing: `products.py`, `variants.py`, `inventory.py`, `metafields.py`,
+`media.py` -> `store.py` (kept, then answered).
 """
