@@ -10,7 +10,7 @@ import asyncio
 import socket
 import ssl
 from collections import deque
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Self
 from urllib.parse import parse_qs, unquote, urlsplit
 
@@ -46,7 +46,7 @@ class Address:
     host: str
     port: int
     username: str | None
-    password: str | None
+    password: str | None = field(repr=False)
     db: int
     tls: ssl.SSLContext | None
 

@@ -35,7 +35,7 @@ from pipeline.queue.job import (
     Successor,
     SweepReport,
 )
-from pipeline.queue.keys import Keys, require_job_id, require_queue_name
+from pipeline.queue.keys import Keys, require_job_id, require_queue_name, suffix_of
 from pipeline.queue.lease import Lease
 from pipeline.queue.scripts import load
 from pipeline.queue.wire import (
@@ -44,6 +44,7 @@ from pipeline.queue.wire import (
     failure_args,
     job_record,
     json_object,
+    limit_args,
     number,
     queue_sweep,
     retention_args,
@@ -57,9 +58,6 @@ if TYPE_CHECKING:
 
 DATA_MAX = 256 * 1024
 """Bytes of `data` a claim brings along; longer data is fetched apart."""
-
-_SUFFIX = {"waiting": "wait"}
-"""Bull's key for a state, where it is not the state's own name."""
 
 _log = structlog.get_logger()
 
@@ -112,8 +110,7 @@ class Bull:
             [queue],
             token=token,
             lease_ms=lease_ms,
-            limit_max=limit.max if limit else None,
-            limit_ms=limit.duration_ms if limit else None,
+            **limit_args(limit),
             data_max=DATA_MAX,
         )
         return self._claim(reply, queue, token, sent_at)
@@ -154,7 +151,6 @@ class Bull:
         """
         sent_at = self._clock.monotonic()
         queues = [job.queue, successor.queue] if successor else [job.queue]
-        limit = claim_next.limit if claim_next else None
         settled, handed_on, claim, broken = await self._run(
             "finish",
             queues,
@@ -163,11 +159,10 @@ class Bull:
             returnvalue=strict_json(returnvalue),
             event=event(job.id, val=returnvalue),
             **retention_args(retention),
-            **{f"next_{name.removeprefix('job_')}": value for name, value in self._successor(successor)},
+            **{f"next_{name}": value for name, value in self._successor(successor).items()},
             claim_token=claim_next.token if claim_next else None,
             claim_lease_ms=claim_next.lease_ms if claim_next else None,
-            limit_max=limit.max if limit else None,
-            limit_ms=limit.duration_ms if limit else None,
+            **limit_args(claim_next.limit if claim_next else None),
             data_max=DATA_MAX,
         )
         return FinishReply(
@@ -275,7 +270,7 @@ class Bull:
 
     async def list_jobs(self, queue: str, state: str, start: int = 0, stop: int = 49) -> list[JobRecord]:
         """Read a page of jobs in one state, newest first."""
-        rows = await self._run("list", [queue], suffix=_SUFFIX.get(state, state), start=start, stop=stop)
+        rows = await self._run("list", [queue], suffix=suffix_of(state), start=start, stop=stop)
         return [job_record(job_id, fields) for job_id, fields in rows]
 
     async def replay(self, queue: str, job_id: str) -> bool:
@@ -292,8 +287,9 @@ class Bull:
 
     async def clean(self, queue: str, state: str, older_than_ms: int, limit: int = 1000) -> list[str]:
         """Remove jobs of one state older than that; return their ids."""
-        suffix = _SUFFIX.get(state, state)
-        ids: list[str] = await self._run("clean", [queue], suffix=suffix, older_than_ms=older_than_ms, limit=limit)
+        ids: list[str] = await self._run(
+            "clean", [queue], suffix=suffix_of(state), older_than_ms=older_than_ms, limit=limit
+        )
         return ids
 
     async def progress(self, queue: str, job_id: str, value: Any) -> bool:
@@ -343,11 +339,11 @@ class Bull:
             "front": "1" if job.front else None,
         }
 
-    def _successor(self, successor: Successor | None) -> list[tuple[str, Argument | None]]:
+    def _successor(self, successor: Successor | None) -> dict[str, Argument | None]:
         if successor is None:
-            return [(name, None) for name in load("enqueue").argv]
+            return dict.fromkeys(load("enqueue").argv)
         require_queue_name(successor.queue)
-        return list(self._new_job(successor.job).items())
+        return self._new_job(successor.job)
 
     def _claim(self, reply: list[Any], queue: str, token: str, sent_at: float) -> Claim:
         match reply:

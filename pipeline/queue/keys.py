@@ -19,6 +19,7 @@ _RESERVED = frozenset(
         *("progress", "de"),
     }
 )
+_SUFFIXES = {"waiting": "wait"} | {state: state for state in ("active", "completed", "failed", "delayed", "paused")}
 _BREAKS_CHANNELS = frozenset("@*?[]")
 
 
@@ -65,3 +66,10 @@ def require_queue_name(queue: str) -> None:
     """Refuse names that Bull's event subscriptions cannot carry."""
     if not queue or _BREAKS_CHANNELS & set(queue):
         raise ValueError(f"{queue!r} cannot be a queue's name: Bull splits channel names at these characters")
+
+
+def suffix_of(state: str) -> str:
+    """Return where Bull keeps the jobs of a state."""
+    if state not in _SUFFIXES:
+        raise ValueError(f"{state!r} is no state of a job; there are {', '.join(_SUFFIXES)}")
+    return _SUFFIXES[state]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from pipeline.queue.job import Failure, JobRecord, QueueSweep, Retention
+from pipeline.queue.job import Failure, JobRecord, QueueSweep, RateLimit, Retention
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -42,6 +42,11 @@ def retention_args(retention: Retention) -> dict[str, Argument | None]:
     """Name a retention's limits as the scripts do."""
     age_ms = None if retention.age_s is None else retention.age_s * 1000
     return {"keep_age_ms": age_ms, "keep_count": retention.count}
+
+
+def limit_args(limit: RateLimit | None) -> dict[str, Argument | None]:
+    """Name a limit's parts as the scripts do; all absent means unlimited."""
+    return {"limit_max": limit.max if limit else None, "limit_ms": limit.duration_ms if limit else None}
 
 
 def failure_args(failure: Failure) -> dict[str, Argument | None]:

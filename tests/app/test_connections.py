@@ -8,6 +8,7 @@ import ipaddress
 import ssl
 from pathlib import Path
 
+import psutil
 import pytest
 import redis
 from cryptography import x509
@@ -71,6 +72,33 @@ async def test_there_are_exactly_three_sockets_with_names_also_after_a_loss(
         assert [state.reconnects for state in opened.states()] == [1, 0, 0]
     assert our_names(redis_admin) == []
     assert [state.state for state in opened.states()] == ["closed"] * 3
+
+
+async def test_there_are_never_more_than_three_sockets_however_often_they_are_cut(redis_url: str) -> None:
+    most = 0
+    async with proxy_to(redis_url) as proxy:
+
+        async def sample() -> None:
+            nonlocal most
+            while True:
+                most = max(most, sockets_to(proxy.port))
+                await asyncio.sleep(0)
+
+        sampling = asyncio.create_task(sample())
+        changes = Changes()
+        async with open_connections(proxy.url(), CLOCK, on_change=changes.note, random=lambda: 0.0):
+            for _ in range(5):
+                await changes.until("ready")
+                proxy.cut()
+            await changes.until("ready")
+        sampling.cancel()
+    assert most == 3
+
+
+def sockets_to(port: int) -> int:
+    """Count this process's open sockets that lead there."""
+    lines = psutil.Process().net_connections("tcp")
+    return sum(bool(line.raddr) and line.raddr.port == port and line.fd != -1 for line in lines)
 
 
 async def test_what_many_tasks_ask_at_once_goes_out_as_one_pipeline(redis_url: str) -> None:
@@ -355,6 +383,10 @@ async def test_a_queue_that_bullmq_has_touched_is_refused(redis_url: str, redis_
         (finding,) = await check_server(opened.commands, Keys(), ["q", "other"])
     assert finding.level == "refuse"
     assert "bullmq:5.1.0" in finding.text
+
+
+def test_a_password_does_not_show_in_the_address() -> None:
+    assert "secret" not in repr(Address.parse("redis://po:secret@localhost:1/2"))
 
 
 @pytest.mark.parametrize("url", ["http://x", "redis://", "unix:///tmp/x"])

@@ -3,7 +3,7 @@
 -- A successor's queue that is broken does not keep the job from finishing: it is named instead.
 --
 -- KEYS queue [successor_queue]
--- ARGV job_id token returnvalue event keep_age_ms keep_count next_id next_name next_data next_opts next_timestamp next_delay_ms next_priority next_front claim_token claim_lease_ms limit_max limit_ms data_max
+-- ARGV job_id token returnvalue event keep_age_ms keep_count next_job_id next_name next_data next_opts next_timestamp next_delay_ms next_priority next_front claim_token claim_lease_ms limit_max limit_ms data_max
 -- RETURNS {'done' | 'lost' | 'gone', 'created' | 'exists' | false, claim | false, broken | false}
 -- @include settle
 -- @include keep
@@ -18,7 +18,7 @@ local returnvalue = ARGV[3]
 local event = ARGV[4]
 local keep_age_ms = ARGV[5]
 local keep_count = ARGV[6]
-local next_id = ARGV[7]
+local next_job_id = ARGV[7]
 local next_name = ARGV[8]
 local next_data = ARGV[9]
 local next_opts = ARGV[10]
@@ -54,7 +54,7 @@ redis.call('PUBLISH', q .. 'completed', event)
 
 local handed_on = false
 if successor_q and not successor_broken then
-  handed_on = add(successor_q, next_id, next_name, next_data, next_opts, next_timestamp, next_delay_ms,
+  handed_on = add(successor_q, next_job_id, next_name, next_data, next_opts, next_timestamp, next_delay_ms,
     next_priority, next_front ~= '')[1]
 end
 

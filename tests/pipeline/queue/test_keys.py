@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from pipeline.queue.keys import Keys, require_queue_name
+from pipeline.queue.keys import Keys, require_queue_name, suffix_of
 
 
 def test_our_own_keys_share_the_prefix_and_so_the_slot() -> None:
@@ -17,3 +17,9 @@ def test_our_own_keys_share_the_prefix_and_so_the_slot() -> None:
 def test_queue_names_that_break_channels_are_refused(name: str) -> None:
     with pytest.raises(ValueError, match="queue's name"):
         require_queue_name(name)
+
+
+def test_only_bulls_states_can_be_listed() -> None:
+    assert suffix_of("waiting") == "wait"
+    with pytest.raises(ValueError, match="no state"):
+        suffix_of("id")
