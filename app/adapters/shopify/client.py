@@ -19,6 +19,7 @@ from typing import Any
 import httpx
 import structlog
 
+from app.adapters.retry_after import retry_after_s
 from app.adapters.shopify.throttle import Throttle
 from pipeline.clock import Clock
 from pipeline.contract import Reject
@@ -129,7 +130,7 @@ class ShopClient:
             raise VendorUnavailable(f"{operation}: no answer from the shop ({failure})")
         if response.status_code == httpx.codes.TOO_MANY_REQUESTS or response.is_server_error:
             message = f"{operation}: the shop answered HTTP {response.status_code}"
-            raise VendorUnavailable(message, retry_after_s=_retry_after_s(response))
+            raise VendorUnavailable(message, retry_after_s=retry_after_s(response.headers, self._clock.now()))
         return response
 
     def _notice_version(self, response: httpx.Response) -> None:
@@ -186,11 +187,3 @@ def _raise_user_error(payload: Any) -> None:
     if code in _PASSING_USER_ERRORS:
         raise VendorUnavailable(message, retry_after_s=_PASSING_USER_ERRORS[code])
     raise VendorRefused(message, code=code)
-
-
-def _retry_after_s(response: httpx.Response) -> float | None:
-    """Retry-After in seconds; its other form, a date, is not worth a parser here: the backoff decides."""
-    try:
-        return max(0.0, float(response.headers.get("Retry-After", "")))
-    except ValueError:
-        return None
