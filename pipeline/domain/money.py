@@ -54,6 +54,11 @@ def round_unit_cost(amount: Decimal) -> Decimal:
     return amount.quantize(_UNIT_COST_STEP, ROUND_HALF_UP)
 
 
+def round_like(amount: Decimal, model: Decimal) -> Decimal:
+    """The amount with as many decimals as another one of its currency."""
+    return amount.quantize(model, ROUND_HALF_UP)
+
+
 def currency_code(printed: str, shop_currency: str) -> str | None:
     """The ISO code of a currency as printed, None when it cannot be told which one is meant.
 

@@ -12,9 +12,11 @@ from dataclasses import dataclass
 from decimal import Decimal
 
 from pipeline.domain.money import CENT, round_unit_cost
+from pipeline.domain.plausible import MAX_UNITS
 from pipeline.domain.purchase_order import DocumentKind, Doubt, ExtractedLine
 
-_DELIVERED = frozenset({DocumentKind.INVOICE, DocumentKind.DELIVERY_NOTE})
+DELIVERED = frozenset({DocumentKind.INVOICE, DocumentKind.DELIVERY_NOTE})
+"""Kinds of documents that tell what left the supplier, not what somebody wanted."""
 
 _SIZED_UNITS = {
     "dozen": 12,
@@ -65,7 +67,7 @@ def expected(line: ExtractedLine, kind: DocumentKind) -> Decimal | None:
     if ordered is not None and line.quantity_backordered is not None:
         ordered = max(ordered - line.quantity_backordered, Decimal(0))
     delivered = (line.quantity_shipped, line.quantity_invoiced)
-    columns = (*delivered, ordered) if kind in _DELIVERED else (ordered, *delivered)
+    columns = (*delivered, ordered) if kind in DELIVERED else (ordered, *delivered)
     return next((value for value in columns if value is not None), None)
 
 
@@ -137,6 +139,8 @@ def _multiplied(line: ExtractedLine, count: Decimal, size: int) -> Units:
     cost = _cost(line)
     if cost is not None and not _each_is_priced(line, size):
         cost = round_unit_cost(cost / size)
+    if units > MAX_UNITS:
+        return Units(0, cost, doubts=(_doubt(line, "implausible_number", f"{units:,.0f} units cannot be right."),))
     label = _label(_unit_word(line.unit) or "pack", count)
     doubts: tuple[Doubt, ...] = ()
     if not _adds_up(line) and not _each_is_priced(line, size):
@@ -167,9 +171,7 @@ def _pack_doubts(line: ExtractedLine, size: int | None) -> tuple[Doubt, ...]:
             _doubt(line, "pack_unsure", f"it is sold by the {_unit_word(line.unit)}, but not how many are in one."),
         )
     if _unit_word(line.unit) not in _SINGLE_UNITS and _CASE_IN_TEXT.search(line.description):
-        return (
-            _doubt(line, "pack_unsure", f'the text says "{line.description}"; is the price for the pack or for one?'),
-        )
+        return (_doubt(line, "pack_unsure", "the text speaks of a case; is the price for the case or for one?"),)
     return ()
 
 

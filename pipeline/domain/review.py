@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from decimal import Decimal
 
 from pipeline.domain.merchant import MerchantSettings
 from pipeline.domain.money import CENT
-from pipeline.domain.purchase_order import Doubt, ExtractedLine, ExtractedOrder, LineKind
-from pipeline.domain.quantities import amounts_to, billed, pack_size
+from pipeline.domain.purchase_order import DocumentKind, Doubt, ExtractedLine, ExtractedOrder, LineKind
+from pipeline.domain.quantities import DELIVERED, amounts_to, billed, expected, pack_size
 from pipeline.domain.results import OrderToSave
 
 _GOODS = frozenset({LineKind.GOODS})
@@ -44,7 +44,9 @@ def check_totals(order: ExtractedOrder | OrderToSave) -> tuple[Doubt, ...]:
     """Whether goods + charges - discounts + tax is the total, and the subtotal one of their partial sums."""
     if order.total is None and order.subtotal is None:
         return ()
-    unpriced = [line.position for line in order.lines if line.kind is LineKind.GOODS and line_amount(line) is None]
+    unpriced = [
+        line.position for line in order.lines if line.kind is LineKind.GOODS and line_amount(line, order.kind) is None
+    ]
     if unpriced:
         message = f"The totals cannot be checked: no price on line {', '.join(map(str, unpriced))}."
         return (Doubt(code="totals_unchecked", message=message),)
@@ -59,7 +61,7 @@ def confirmed_lines(order: OrderToSave) -> tuple[ExtractedLine, ...]:
     """
     if (order.total is None and order.subtotal is None) or check_totals(order):
         return order.lines
-    return tuple(line.model_copy(update={"line_total": line_amount(line)}) for line in order.lines)
+    return tuple(line.model_copy(update={"line_total": line_amount(line, order.kind)}) for line in order.lines)
 
 
 def check_lines(lines: Iterable[ExtractedLine]) -> tuple[Doubt, ...]:
@@ -81,14 +83,14 @@ def check_confidence(order: ExtractedOrder, settings: MerchantSettings) -> tuple
     return tuple(doubts)
 
 
-def line_amount(line: ExtractedLine) -> Decimal | None:
+def line_amount(line: ExtractedLine, kind: DocumentKind) -> Decimal | None:
     """What the line adds to the bill: its printed total, else quantity times unit cost."""
     if line.line_total is not None:
         return line.line_total
-    quantities = billed(line)
-    if line.unit_cost is None or not quantities:
-        return None
-    return quantities[0] * line.unit_cost
+    quantity = line.quantity_invoiced
+    if quantity is None:
+        quantity = expected(line, kind) if kind in DELIVERED else line.quantity
+    return None if quantity is None or line.unit_cost is None else quantity * line.unit_cost
 
 
 class _Sums:
@@ -96,11 +98,21 @@ class _Sums:
 
     def __init__(self, order: ExtractedOrder | OrderToSave) -> None:
         self._order = order
-        self.goods = _sum(order.lines, _GOODS)
-        self.charges = _sum(order.lines, _CHARGES) + _unless_on_a_line(order.freight, order.lines, _CHARGES)
-        self.discounts = _sum(order.lines, _DISCOUNTS) + _unless_on_a_line(order.discount, order.lines, _DISCOUNTS)
+        self.goods = sum(self._amounts(_GOODS), Decimal(0))
+        self.charges = self._with_header(self._amounts(_CHARGES), order.freight)
+        self.discounts = self._with_header([abs(amount) for amount in self._amounts(_DISCOUNTS)], order.discount)
         self.tax = order.tax or Decimal(0)
         self.slack = max(2 * CENT, CENT / 2 * len(order.lines))
+
+    def _amounts(self, kinds: frozenset[LineKind]) -> list[Decimal]:
+        lines = (line for line in self._order.lines if line.kind in kinds)
+        return [line_amount(line, self._order.kind) or Decimal(0) for line in lines]
+
+    @staticmethod
+    def _with_header(amounts: list[Decimal], printed: Decimal | None) -> Decimal:
+        on_lines = sum(amounts, Decimal(0))
+        below = abs(printed or Decimal(0))
+        return on_lines if below in (*amounts, on_lines) else on_lines + below
 
     def check_subtotal(self) -> tuple[Doubt, ...]:
         printed = self._order.subtotal
@@ -127,18 +139,6 @@ class _Sums:
         parts += [f"- discount {self.discounts:,.2f}"] if self.discounts else []
         parts += [f"+ tax {self.tax:,.2f}"] if self.tax else []
         return (_totals_doubt(f"{' '.join(parts)} = {net + self.tax:,.2f}, but the total says {printed:,.2f}"),)
-
-
-def _sum(lines: Iterable[ExtractedLine], kinds: frozenset[LineKind]) -> Decimal:
-    """The amounts of these kinds; a discount counts by size, whichever sign it is printed with."""
-    amounts = (line_amount(line) or Decimal(0) for line in lines if line.kind in kinds)
-    return sum((abs(amount) if kinds is _DISCOUNTS else amount for amount in amounts), Decimal(0))
-
-
-def _unless_on_a_line(printed: Decimal | None, lines: Sequence[ExtractedLine], kinds: frozenset[LineKind]) -> Decimal:
-    amount = abs(printed or Decimal(0))
-    on_lines = {abs(line_amount(line) or Decimal(0)) for line in lines if line.kind in kinds}
-    return Decimal(0) if amount in on_lines or amount == _sum(lines, kinds) else amount
 
 
 def _line_agrees(line: ExtractedLine) -> bool:

@@ -10,12 +10,14 @@ from urllib.parse import urlsplit
 
 from rapidfuzz import fuzz
 
+from pipeline.domain.identifiers import clean_text
 from pipeline.domain.merchant import Merchant
 from pipeline.domain.purchase_order import Doubt, Party
 from pipeline.domain.results import SupplierChoice
 
 SAME_NAME = 0.92
 SIMILAR_NAME = 0.80
+_NAME_LIMIT = 255
 UNNAMED = "unnamed"
 """`SupplierChoice.matched_by` of a document that names no supplier."""
 
@@ -179,7 +181,7 @@ def _existing(one: KnownSupplier, matched_by: str, score: float) -> SupplierChoi
 def _new(party: Party) -> SupplierChoice:
     return SupplierChoice(
         id=None,
-        name=party.name.strip(),
+        name=clean_text(party.name)[:_NAME_LIMIT],
         normalized_name=normalize_name(party.name),
         tax_id=party.tax_id,
         email=party.email,

@@ -36,5 +36,6 @@ def _known(record: SupplierRecord) -> KnownSupplier:
 
 
 def _duplicate(number: str) -> Doubt:
-    message = f"This very file was uploaded before and made order {number}. Nothing was done a second time."
+    order = f"order {number}" if number else "an order without a number"
+    message = f"This very file was uploaded before and made {order}. Nothing was done a second time."
     return Doubt(code="duplicate_document", message=message)

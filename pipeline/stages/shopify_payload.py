@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from pipeline.contract import Done, StageInput, StageResult
-from pipeline.domain.catalogue import KnownItem, Offer, plan_products
+from pipeline.domain.catalogue import Offer, plan_products
+from pipeline.domain.placing import KnownItem
 from pipeline.domain.results import Enrichment, NormalizedOrder, OrderToSave, PricedOrder
 from pipeline.domain.suppliers import vendor_name
 from pipeline.ports import SupplierItem, Suppliers

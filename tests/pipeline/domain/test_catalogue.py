@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.domain.catalogue import KnownItem, Offer, plan_products, product_key, variant_key
+from pipeline.domain.catalogue import Offer, plan_products
+from pipeline.domain.placing import KnownItem, place_lines, product_key, variant_key
 from pipeline.domain.results import EnrichedLine, NormalizedLine, PlannedProduct, PricedLine, ProductPlan
 from tests.pipeline.domain.printed import goods
 
@@ -92,7 +93,7 @@ def test_the_same_article_twice_is_one_variant_with_the_sum() -> None:
 def test_the_same_article_at_two_costs_is_averaged_and_that_is_said() -> None:
     planned = plan(goods(1, unit_cost=Decimal(4)), goods(2, sku="MUG-1", quantity=30, unit_cost=Decimal(8)))
     (variant,) = only(planned).variants
-    assert (variant.unit_cost, codes(planned), planned.doubts[0].blocking) == (Decimal("7.0000"), ["two_costs"], False)
+    assert (variant.unit_cost, codes(planned), planned.doubts[0].blocking) == (Decimal(7), ["two_costs"], False)
     none_coming = plan(
         goods(1, quantity=0, unit_cost=Decimal(4)), goods(2, sku="MUG-1", quantity=0, unit_cost=Decimal(8))
     )
@@ -104,6 +105,8 @@ def test_one_spelling_of_an_option_is_enough() -> None:
     product = only(plan(shirt(1, "Navy", "M"), other))
     assert product.option_names == ("Color", "Size")
     assert product.variants[1].options == {"Color": "Navy", "Size": "L"}
+    british = shirt(2, "Sand", "M", options={"Colour": "Sand", "Size": "M"})
+    assert only(plan(shirt(1, "Navy", "M"), british)).option_names == ("Color", "Size")
 
 
 def test_a_colour_is_a_color() -> None:
@@ -154,6 +157,21 @@ def test_a_new_size_joins_the_product_memory_knows() -> None:
     assert keys(planned) == {"style:old-name": ["color=navy|size=l", "color=navy|size=m"]}
 
 
+def test_a_style_remembered_under_two_products_always_leads_to_the_same_one() -> None:
+    known = (KnownItem("A", "", "sku:a", "only"), KNOWN, KnownItem("B", "", "style:linen-shirt", "color=sand|size=m"))
+    lines = (
+        shirt(1, "Navy", "M"),
+        shirt(2, "Sand", "M", sku="B"),
+        shirt(3, "Teal", "S"),
+        shirt(4, "Red", "S", sku="A"),
+    )
+    for order in (lines, lines[::-1]):
+        places, _ = place_lines(order, known)
+        assert places[3].product_key == "style:linen-shirt"
+    places, _ = place_lines((lines[0], lines[2], lines[3]), known)
+    assert places[3].product_key == "sku:a"
+
+
 def test_memory_finds_an_article_by_its_barcode_when_the_sku_changed() -> None:
     line = goods(1, sku="NEW", gtin="4006381333931")
     assert keys(plan(line, known=(KNOWN,))) == {"style:old-name": ["color=navy|size=m"]}
@@ -173,6 +191,8 @@ def test_under_a_known_style_number_the_options_decide() -> None:
     known = (KnownItem("LS", "", "style:ls", "color=navy|size=m"), KnownItem("LS", "", "style:ls", "color=navy|size=l"))
     planned = plan(shirt(1, "Navy", "L", sku="LS"), shirt(2, "Navy", "XL", sku="LS"), known=known)
     assert (keys(planned), codes(planned)) == ({"style:ls": ["color=navy|size=l", "color=navy|size=xl"]}, [])
+    unclear = plan(goods(1, sku="LS"), known=known)
+    assert (keys(unclear), codes(unclear)) == ({"style:ls": ["only"]}, ["options_missing"])
     first_seen = plan(shirt(1, "Navy", "M", sku="LS"), shirt(2, "Navy", "S", sku="LS"), known=known[:1])
     assert keys(first_seen) == {"style:ls": ["color=navy|size=m", "color=navy|size=s"]}
 
@@ -185,12 +205,16 @@ def test_a_sku_and_a_barcode_of_two_known_articles_are_a_question() -> None:
 
 def test_a_new_article_without_a_price_is_a_question_a_known_one_keeps_its_own() -> None:
     known = (KnownItem("MUG-1", "", "sku:mug-1", "only"),)
-    offers = [offer(goods(1), price=None), offer(goods(2), price=None)]
+    offers = [offer(goods(at, unit_cost=None), price=None) for at in (1, 2)]
     planned = plan_products("Acme", offers, known)
     assert [(doubt.code, "line 2" in doubt.message, "line 1" in doubt.message) for doubt in planned.doubts] == [
         ("no_price", True, False)
     ]
     assert plan_products("Acme", offers[:1], known).products[0].variants[0].price is None
+
+
+def test_an_article_without_a_rate_is_asked_about_once_where_the_rate_is_missing() -> None:
+    assert not plan_products("Acme", [offer(goods(1), price=None, unit_cost=None)]).doubts
 
 
 def test_an_article_nobody_priced_has_no_cost_either() -> None:

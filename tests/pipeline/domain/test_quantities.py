@@ -118,6 +118,10 @@ def test_a_missing_or_negative_quantity_announces_nothing() -> None:
     assert units(quantity="-2") == (0, "4.50", ["return_line"])
 
 
+def test_packs_beyond_belief_announce_nothing() -> None:
+    assert units(quantity="500000", unit="case", pack_size=144)[::2] == (0, ["implausible_number"])
+
+
 def test_an_invoice_brings_what_was_shipped_an_order_what_was_ordered() -> None:
     both = line(quantity="10", quantity_shipped="6", quantity_backordered="4")
     assert expected(both, INVOICE) == 6

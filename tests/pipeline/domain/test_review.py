@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.domain.merchant import MerchantSettings
-from pipeline.domain.purchase_order import Doubt, Evidence, ExtractedLine, LineKind
+from pipeline.domain.purchase_order import DocumentKind, Doubt, Evidence, ExtractedLine, LineKind
 from pipeline.domain.review import check_confidence, check_lines, check_order, check_totals, reasons_to_review
 from tests.pipeline.domain.printed import line, order
 
@@ -42,6 +42,12 @@ def codes(doubts: tuple[Doubt, ...]) -> list[str]:
 )
 def test_totals_that_add_up_raise_no_doubt(lines: list[ExtractedLine], fields: dict[str, Any]) -> None:
     assert check_totals(order(*lines, **fields)) == ()
+
+
+def test_an_invoice_bills_what_was_shipped_an_order_what_was_ordered() -> None:
+    short = line(quantity="10", quantity_shipped="6", quantity_backordered="4")
+    assert check_totals(order(short, kind=DocumentKind.INVOICE, total="27.00")) == ()
+    assert codes(check_totals(order(short, total="27.00"))) == ["totals_mismatch"]
 
 
 def test_totals_that_do_not_add_up_say_the_arithmetic() -> None:
