@@ -349,6 +349,10 @@ class Shop(Protocol):
         """Add the draft's variants of those ids to an existing product; touches nothing else."""
         ...
 
+    async def set_costs(self, product_id: str, costs: Mapping[str, Decimal]) -> None:
+        """Set the unit cost of a product's variants, by variant id, in the shop's currency. A repeat is harmless."""
+        ...
+
     async def adjust(
         self,
         *,

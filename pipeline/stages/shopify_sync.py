@@ -14,6 +14,7 @@ import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
+from decimal import Decimal
 from itertools import count
 from typing import Any
 from uuid import UUID, uuid5
@@ -136,6 +137,9 @@ class ShopifySync:
         if missing:
             answer = await self._add_variants(given, shop, draft, product_id, missing)
             places |= {name: (place[0], place[1]) for name, place in answer["variants"].items()}
+        if given.run.merchant.settings.cost_on_approve is CostPolicy.LATEST:
+            costs = {places[one.id][0]: one.plan.unit_cost for one in draft.variants if one.id in before}
+            await self._set_costs(given, shop, product_id, {name: cost for name, cost in costs.items() if cost})
         return SyncedProduct(
             draft_id=draft.id,
             product_id=product_id,
@@ -205,6 +209,26 @@ class ShopifySync:
         parameters = {"product_id": product_id, "draft_variant_ids": sorted(missing)}
         return await self._ledger.once(given, f"variants:{draft.id}:{digest}", parameters, call=add, ask=ask)
 
+    async def _set_costs(self, given: StageInput, shop: Shop, product_id: str, costs: Mapping[str, Decimal]) -> None:
+        """The document's cost for variants that were there before; only for merchants who chose `latest`.
+
+        Through the ledger although a repeat is harmless: replaying an old order must not undo a newer cost.
+        """
+        if not costs:
+            return
+
+        async def call(first: Mapping[str, Any]) -> Answer:
+            await shop.set_costs(product_id, {name: Decimal(cost) for name, cost in first["costs"].items()})
+            return {}
+
+        async def ask(_effect: Effect) -> Answer | None:
+            return None
+
+        parameters = {"product_id": product_id, "costs": {name: str(cost) for name, cost in sorted(costs.items())}}
+        digest = hashlib.sha256(repr(parameters).encode()).hexdigest()[:16]
+        key = f"cost:{given.run.order_id}:{given.run.order_revision}:{digest}"
+        await self._ledger.once(given, key, parameters, call=call, ask=ask)
+
     async def _announce(
         self, given: StageInput, shop: Shop, facts: ShopFacts, policy: StockPolicy, expected: Sequence[Unit]
     ) -> tuple[list[StockMove], str]:
@@ -248,6 +272,8 @@ class ShopifySync:
         if not facts.location_id or "write_inventory" not in facts.scopes:
             raise Reject("cannot_receive", _why_no_stock(facts))
         lines = await self._receipts.lines(receipt_id)
+        if any(not line.inventory_item_id for line in lines):
+            raise Reject("cannot_receive", "some of these goods are not in the shop yet: approve their order first")
         announced = await self._orders.announced(given.run.order_id or "")
         accepted = [Unit(line.draft_variant_id, line.inventory_item_id, line.accepted) for line in lines]
         rejected = [

@@ -91,6 +91,14 @@ mutation AddVariants($productId: ID!, $variants: [ProductVariantsBulkInput!]!) {
 }
 """
 
+SET_COSTS = """
+mutation SetCosts($productId: ID!, $variants: [ProductVariantsBulkInput!]!) {
+  productVariantsBulkUpdate(productId: $productId, variants: $variants) {
+    userErrors { code field message }
+  }
+}
+"""
+
 ADJUST_QUANTITIES = """
 mutation AdjustQuantities($input: InventoryAdjustQuantitiesInput!, $key: String!) {
   inventoryAdjustQuantities(input: $input) @idempotent(key: $key) {
@@ -152,6 +160,7 @@ ALL = (
     FIND_VARIANTS,
     CREATE_PRODUCT,
     ADD_VARIANTS,
+    SET_COSTS,
     ADJUST_QUANTITIES,
     MOVE_QUANTITIES,
     MEDIA,

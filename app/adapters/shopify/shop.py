@@ -82,6 +82,11 @@ class ShopifyShop:
         await self._client.call(operations.ADD_VARIANTS, productId=product_id, variants=variants)
         return await self._read(product_id)
 
+    async def set_costs(self, product_id: str, costs: Mapping[str, Decimal]) -> None:
+        """Set the unit cost of a product's variants, by variant id, in the shop's currency. A repeat is harmless."""
+        variants = [{"id": name, "inventoryItem": {"cost": _money(cost)}} for name, cost in costs.items()]
+        await self._client.call(operations.SET_COSTS, productId=product_id, variants=variants)
+
     async def adjust(
         self,
         *,

@@ -14,7 +14,7 @@ from pipeline.contract import Done, Reject, StageInput
 from pipeline.domain.purchase_order import DocumentKind
 from pipeline.domain.results import Draft, OrderToSave, ShopSync, SupplierChoice
 from pipeline.effects import Ledger
-from pipeline.errors import VendorRefused, VendorUnavailable
+from pipeline.errors import LeaseLost, VendorRefused, VendorUnavailable
 from pipeline.ports import ReceiptLine, StoredDraft, StoredVariant
 from pipeline.stages.shopify_sync import ShopifySync
 from tests.sandbox_shop import (
@@ -374,6 +374,44 @@ async def test_costs_stay_out_of_the_shop_when_the_merchant_wants_none(world: Wo
     await world.sync()
     (product,) = (await sandbox.state())["products"]
     assert {one["cost"] for one in product["variants"]} == {None}
+
+
+async def test_existing_costs_change_only_for_a_merchant_who_wants_the_latest(
+    world: World, sandbox: SandboxShop
+) -> None:
+    world.record(await world.sync())
+    world.order(make_draft("mug", {"S": 10, "L": 4}, cost="7.25"), revision=2, run="run-2")
+    await world.sync()
+    (product,) = (await sandbox.state())["products"]
+    assert {one["cost"] for one in product["variants"]} == {"4.50"}
+
+    world.given = replace(
+        world.given, run=replace(world.given.run, merchant=make_given("", cost_on_approve="latest").run.merchant)
+    )
+    await world.sync()
+    await world.sync()
+    state = await sandbox.state()
+    assert {one["cost"] for one in state["products"][0]["variants"]} == {"7.25"}
+    assert state["calls"]["productVariantsBulkUpdate"] == 1
+
+
+async def test_goods_that_are_not_in_the_shop_cannot_be_received(world: World, sandbox: SandboxShop) -> None:
+    world.receive("receipt-1", S=(7, 2))
+    with pytest.raises(Reject) as rejected:
+        await world.sync()
+    assert rejected.value.code == "cannot_receive"
+    assert (await sandbox.state())["adjustments"] == []
+
+
+async def test_a_worker_that_lost_its_lease_changes_nothing(world: World, sandbox: SandboxShop) -> None:
+    def lost() -> None:
+        raise LeaseLost
+
+    world.given = replace(world.given, still_ours=lost)
+    with pytest.raises(LeaseLost):
+        await world.sync()
+    state = await sandbox.state()
+    assert (state["products"], state["adjustments"]) == ([], [])
 
 
 async def test_a_shop_in_another_currency_gets_nothing(world: World, sandbox: SandboxShop) -> None:
