@@ -29,6 +29,9 @@ if TYPE_CHECKING:
     from pipeline.queue.notifier import Events
 
 
+OLDEST_SERVER = (6, 2)
+
+
 @dataclass(frozen=True, slots=True)
 class Connections:
     """What the rest of the process gets."""
@@ -96,9 +99,30 @@ async def check_server(
     commands: Commands, keys: Keys, queues: Sequence[str], *, allow_eviction: bool = False
 ) -> list[Finding]:
     """List what speaks against working on this server with these queues."""
-    findings = [await _check_eviction(commands, allow_eviction=allow_eviction)]
+    findings = [await _check_version(commands), await _check_eviction(commands, allow_eviction=allow_eviction)]
     findings += [await _check_owner(commands, keys, queue) for queue in queues]
     return [finding for finding in findings if finding is not None]
+
+
+async def _check_version(commands: Commands) -> Finding | None:
+    return judge_version((await _info(commands, "server")).get("redis_version"))
+
+
+def judge_version(version: str | None) -> Finding | None:
+    """The scripts use LPOS (6.0.6); 6.2 is the oldest server they are meant for. None: it does not say."""
+    if version is None or tuple(map(int, version.split(".")[:2])) >= OLDEST_SERVER:
+        return None
+    oldest = ".".join(map(str, OLDEST_SERVER))
+    return Finding("refuse", "version", f"Redis {version} is too old; it must be {oldest} or newer")
+
+
+async def _info(commands: Commands, section: str) -> dict[str, str]:
+    """Read a section of INFO; empty where that is denied."""
+    try:
+        info = str(await commands.call("INFO", section))
+    except CommandRefused:
+        return {}
+    return dict(line.split(":", 1) for line in info.splitlines() if ":" in line)
 
 
 async def _check_eviction(commands: Commands, *, allow_eviction: bool) -> Finding | None:
@@ -119,13 +143,8 @@ async def _eviction_policy(commands: Commands) -> str | None:
         if answer:
             return str(answer[1])
     except CommandRefused:
-        pass
-    try:
-        info = str(await commands.call("INFO", "memory"))
-    except CommandRefused:
-        return None
-    lines = dict(line.split(":", 1) for line in info.splitlines() if ":" in line)
-    return lines.get("maxmemory_policy")
+        pass  # as good as no answer
+    return (await _info(commands, "memory")).get("maxmemory_policy")
 
 
 async def _check_owner(commands: Commands, keys: Keys, queue: str) -> Finding | None:

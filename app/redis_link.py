@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 PENDING_MAX = 10_000
 RECONNECT_BASE_S = 0.1
 RECONNECT_CAP_S = 5.0
+LASTED_S = 10.0
+"""A socket that lasted so long was a good one. A server that lets us in and throws us out is not asked faster."""
 
 _PING = pack("PING")
 _log = structlog.get_logger()
@@ -77,13 +79,14 @@ class _Link:
         failures = 0
         try:
             while True:
+                opened_at = self._clock.monotonic()
                 try:
                     with await self._open() as sock:
-                        failures = 0
                         self._enter("ready")
                         await self._serve(sock)
                 except SocketLost as lost:
-                    failures += 1
+                    lasted_s = self._clock.monotonic() - opened_at
+                    failures = 1 if lasted_s > LASTED_S else failures + 1
                     await self._back_off(failures, str(lost))
         finally:
             self._enter("closed")
@@ -122,7 +125,13 @@ class _Link:
         )
         if changed:
             log = _log.warning if state == "reconnecting" else _log.info
-            log(f"redis connection {state}", connection=self.state.name, error=error, retry_in_s=retry_in_s)
+            log(
+                "redis connection changed",
+                connection=self.state.name,
+                state=state,
+                error=error,
+                retry_in_s=retry_in_s,
+            )
             self._config.on_change(self.state)
 
 

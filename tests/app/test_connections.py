@@ -15,7 +15,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from app.connections import check_server, open_connections
+from app.connections import check_server, judge_version, open_connections
 from app.redis_errors import translate
 from app.redis_link import PENDING_MAX, ConnectionState
 from app.redis_socket import Address
@@ -33,10 +33,12 @@ class Changes:
 
     def __init__(self) -> None:
         self.seen: list[ConnectionState] = []
+        self.delays: list[float] = []
         self._news = asyncio.Event()
 
     def note(self, state: ConnectionState) -> None:
         self.seen.append(state)
+        self.delays += [state.retry_in_s] if state.name == "commands" and state.retry_in_s is not None else []
         self._news.set()
 
     async def until(self, state: str, *names: str) -> None:
@@ -375,6 +377,25 @@ async def test_a_server_that_does_not_tell_its_policy_is_warned_of(redis_url: st
             assert [finding.level for finding in findings] == levels
     finally:
         redis_admin.acl_deluser("few")
+
+
+@pytest.mark.parametrize(("version", "level"), [("5.0.7", "refuse"), ("6.2.14", None), ("9.1.2", None), (None, None)])
+def test_a_server_too_old_for_the_scripts_is_refused(version: str | None, level: str | None) -> None:
+    finding = judge_version(version)
+    assert (finding.level if finding else None) == level
+
+
+async def test_a_server_that_lets_us_in_and_throws_us_out_is_asked_ever_more_slowly(redis_url: str) -> None:
+    changes = Changes()
+    async with (
+        proxy_to(redis_url) as proxy,
+        open_connections(proxy.url(), CLOCK, on_change=changes.note, random=lambda: 0.01),
+    ):
+        for _ in range(4):
+            await changes.until("ready")
+            proxy.cut()
+        await changes.until("ready")
+    assert changes.delays == [0.001, 0.002, 0.004, 0.008]
 
 
 async def test_a_queue_that_bullmq_has_touched_is_refused(redis_url: str, redis_admin: redis.Redis) -> None:
