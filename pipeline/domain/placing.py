@@ -73,7 +73,7 @@ def product_key(line: NormalizedLine) -> str:
         return f"style:{style}"
     if line.sku:
         return f"sku:{fold(line.sku)}"
-    return f"gtin:{line.gtin.zfill(14)}" if line.gtin else f"name:{slug(line.name)}"
+    return f"gtin:{line.gtin.zfill(14)}" if line.gtin else f"name:{slug(line.name) or fold(line.name)}"
 
 
 def variant_key(line: NormalizedLine) -> str:

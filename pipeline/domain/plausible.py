@@ -20,7 +20,7 @@ _COSTS = ("unit_cost", "retail_price")
 def plausible(order: ExtractedOrder) -> tuple[ExtractedOrder, tuple[Doubt, ...]]:
     """The order without impossible numbers, and one blocking doubt for each that was taken out."""
     lines, doubts = [], []
-    for printed in order.lines:
+    for printed in _numbered(order.lines):
         line, found = _line(printed)
         lines.append(line)
         doubts += found
@@ -31,6 +31,13 @@ def plausible(order: ExtractedOrder) -> tuple[ExtractedOrder, tuple[Doubt, ...]]
     ]
     doubts += [_doubt(f"The {name} is not a number an order can have.") for name in wild]
     return order.model_copy(update={"lines": tuple(lines), **dict.fromkeys(wild)}), tuple(doubts)
+
+
+def _numbered(lines: tuple[ExtractedLine, ...]) -> tuple[ExtractedLine, ...]:
+    """The lines under positions of their own: everything later finds a line by its position."""
+    if len({line.position for line in lines}) == len(lines):
+        return lines
+    return tuple(line.model_copy(update={"position": at}) for at, line in enumerate(lines, 1))
 
 
 def _line(line: ExtractedLine) -> tuple[ExtractedLine, list[Doubt]]:

@@ -73,6 +73,10 @@ def test_the_name_gives_the_style_where_no_column_does() -> None:
     assert product_key(shirt(1, "Navy", "M", product_name="", name="Navy M")) == "sku:ls-na-m"
 
 
+def test_names_of_signs_alone_are_still_different_names() -> None:
+    assert product_key(goods(sku="", name="***")) != product_key(goods(sku="", name="+++"))
+
+
 @given(st.permutations([shirt(1, "Navy", "M"), shirt(2, "Navy", "L"), goods(3), goods(4, sku="", name="Bowl")]))
 def test_keys_do_not_depend_on_where_a_line_stands(lines: list[NormalizedLine]) -> None:
     moved = [line.model_copy(update={"position": at}) for at, line in enumerate(lines, 11)]

@@ -34,6 +34,11 @@ def test_a_total_no_order_has_is_taken_out() -> None:
     assert (cleaned.total, doubt.line) == (None, None)
 
 
+def test_lines_that_share_a_position_get_positions_of_their_own() -> None:
+    cleaned, doubts = plausible(order(line(0), line(0, sku="B")))
+    assert ([one.position for one in cleaned.lines], doubts) == ([1, 2], ())
+
+
 def test_an_ordinary_order_is_left_as_it_is() -> None:
     printed = order(line(quantity="-3", line_total="-13.50", pack_size=12), discount="-5", total="40.00")
     assert plausible(printed) == (printed, ())

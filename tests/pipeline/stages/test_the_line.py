@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from decimal import Decimal
 
+from hypothesis import given
+from hypothesis import strategies as st
+
 from pipeline.contract import Done, Review, Run, StageInput
-from pipeline.domain.merchant import Merchant
-from pipeline.domain.purchase_order import ExtractedOrder
-from pipeline.domain.results import Drafts, ImageChoice, Output
+from pipeline.domain.merchant import Merchant, Rounding
+from pipeline.domain.purchase_order import DocumentKind, ExtractedLine, ExtractedOrder, LineKind, Party
+from pipeline.domain.results import Drafts, ImageChoice, Output, ProductPlan
 from pipeline.ports import Reading
 from pipeline.stages.ai_enrichment import AiEnrichment
 from pipeline.stages.ai_parsing import AiParsing
@@ -68,3 +71,48 @@ async def test_an_order_whose_totals_do_not_add_up_waits_with_its_drafts_ready()
 async def test_running_the_line_twice_names_the_same_things_the_same_way() -> None:
     printed = order(line(1), line(2))
     assert await walk(printed, merchant()) == await walk(printed, merchant())
+
+
+AMOUNTS = st.none() | st.decimals(allow_nan=False, allow_infinity=False) | st.decimals(-10, 10**4, places=2)
+WORDS = st.text(max_size=12) | st.sampled_from(["Case of 12", "dozen", "each", "Freight", "4.01E+12", "4006381333931"])
+LINES = st.builds(
+    ExtractedLine,
+    position=st.just(0),
+    kind=st.sampled_from(LineKind),
+    **dict.fromkeys(("sku", "gtin", "description", "unit", "product_name", "image_url"), WORDS),
+    **dict.fromkeys(("quantity", "quantity_shipped", "quantity_backordered", "quantity_invoiced"), AMOUNTS),
+    **dict.fromkeys(("unit_cost", "retail_price", "line_total"), AMOUNTS),
+    pack_size=st.none() | st.integers(),
+    options=st.dictionaries(WORDS, WORDS, max_size=4),
+)
+ORDERS = st.builds(
+    ExtractedOrder,
+    kind=st.sampled_from([DocumentKind.PURCHASE_ORDER, DocumentKind.INVOICE]),
+    number=WORDS,
+    currency=st.sampled_from(["", "$", "USD", "EUR", "JPY", "crowns"]),
+    supplier=st.builds(Party, name=WORDS, tax_id=WORDS, email=WORDS, website=WORDS),
+    buyer=st.builds(Party, name=WORDS),
+    lines=st.lists(LINES, max_size=6).map(
+        lambda lines: tuple(one.model_copy(update={"position": at}) for at, one in enumerate(lines, 1))
+    ),
+    **dict.fromkeys(("subtotal", "tax", "freight", "discount", "total"), AMOUNTS),
+    confidence=st.floats(0, 1),
+)
+
+
+@given(ORDERS, st.sampled_from(Rounding))
+async def test_no_document_makes_a_stage_fail_or_announces_what_is_not_there(
+    printed: ExtractedOrder, rounding: Rounding
+) -> None:
+    results, review = await walk(printed, merchant(rounding=rounding))
+    for output in results.values():
+        assert type(output).model_validate_json(output.model_dump_json()) == output
+    plan = results.get("shopify-payload", ProductPlan(products=()))
+    assert isinstance(plan, ProductPlan)
+    variants = [one for product in plan.products for one in product.variants]
+    positions = [position for one in variants for position in one.positions]
+    assert len(positions) == len(set(positions))
+    assert all(product.title and len(product.option_names) <= 3 for product in plan.products)
+    assert all(tuple(one.options) == product.option_names for product in plan.products for one in product.variants)
+    assert all(one.quantity >= 0 for one in variants)
+    assert review is not None or all(one.price is not None and one.price >= (one.unit_cost or 0) for one in variants)
