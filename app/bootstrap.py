@@ -17,7 +17,7 @@ from app.adapters.documents import DocumentSources, FetchedDocuments
 from app.adapters.images import WebImages
 from app.adapters.progress import UpstreamProgress
 from app.adapters.reader import ChildReader
-from app.adapters.secrets import Seal
+from app.adapters.secrets import Seal, WeakKeyError
 from app.adapters.shops import Shops
 from app.connections import Connections, open_connections
 from app.db.documents import DocumentStore
@@ -198,4 +198,9 @@ class NoModel:
 
 
 def _seal(settings: Settings) -> Seal | None:
-    return None if settings.secret_key is None else Seal(settings.secret_key.get_secret_value())
+    if settings.secret_key is None:
+        return None
+    try:
+        return Seal(settings.secret_key.get_secret_value())
+    except WeakKeyError as error:
+        raise SettingsError(str(error)) from None

@@ -1,0 +1,25 @@
+"""A warm fork server and a shop for the tests that kill."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from app.embedded import Home
+from app.embedded.sandbox import start_sandbox
+from tests.chaos import doomed
+from tests.shop import DOMAIN, TOKEN
+
+
+@pytest.fixture(scope="session")
+def fork_server(expect_children: Callable[[], None]) -> None:
+    doomed.start_server()
+    expect_children()
+
+
+@pytest.fixture
+def sandbox(servers_home: Home, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    state = tmp_path_factory.mktemp("shop") / "shop.json"
+    with start_sandbox(servers_home, {DOMAIN: TOKEN}, state=state) as url:
+        yield url
