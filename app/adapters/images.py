@@ -5,26 +5,24 @@ Three guards, one after the other:
 where     https only, from hosts the merchant allows, and (`PublicOnlyTransport`) only public addresses, checked
           and pinned for every hop.
 how much  no compression, ten megabytes whatever the length says, fifteen seconds whatever the pace.
-what      decoded under limits, turned upright and written anew: metadata and anything hidden beside the
-          pixels stay behind.
+what      decoded and written anew by `recoding`, in a bounded child process: nothing but pixels survives.
 """
 
 from __future__ import annotations
 
 import asyncio
 import hashlib
-import io
-import warnings
+import json
+import os
+import sys
+from asyncio.subprocess import DEVNULL, PIPE
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import aclosing
-from functools import partial
 from typing import cast
 
-import anyio
-import anyio.to_thread
 import httpx
-from PIL import Image, ImageCms, ImageOps
 
+from app.adapters import recoding
 from app.adapters.addresses import PublicOnlyTransport, RefusedAddressError, Resolve, check_link, resolve
 from pipeline.contract import Reject
 from pipeline.errors import VendorUnavailable
@@ -35,12 +33,9 @@ CONNECT_S = 5.0
 BYTES_MAX = 10 * 1024 * 1024
 REDIRECTS_MAX = 3
 URL_MAX = 2048
-PIXELS_MAX = 50_000_000
-SIDE_MAX = 2048
-JPEG_QUALITY = 88
-FORMATS = ("JPEG", "PNG", "WEBP", "GIF")
+DECODE_S = 25.0
 DECODERS = 2
-"""Pictures decoded at once: each may need PIXELS_MAX times four bytes."""
+"""Pictures decoded at once, each in a process that may take `recoding.MEMORY_BYTES`."""
 
 _PASSING = frozenset({408, 425, 429})
 
@@ -63,7 +58,7 @@ class WebImages:
         self._host_map = {host: base.rstrip("/") for host, base in host_map.items()}
         transport = PublicOnlyTransport(self._host_map.values(), resolve=resolve, inner=inner)
         self._http = httpx.AsyncClient(transport=transport, follow_redirects=False, trust_env=False)
-        self._decoders = anyio.CapacityLimiter(DECODERS)
+        self._decoding = asyncio.Semaphore(DECODERS)
 
     async def fetch(self, url: str, *, allowed_hosts: Sequence[str]) -> EncodedImage:
         """Download, decode under limits, drop metadata, re-encode.
@@ -80,8 +75,8 @@ class WebImages:
             raise VendorUnavailable(f"the picture did not arrive within {TOTAL_S:.0f} s") from error
         except httpx.TransportError as error:
             raise VendorUnavailable(f"the picture's host failed: {type(error).__name__}") from error
-        # A thread, not the loop: Pillow lets go of the interpreter while it decodes.
-        return await anyio.to_thread.run_sync(partial(recode, content), limiter=self._decoders)
+        async with self._decoding:
+            return await recode_apart(content)
 
     async def _download(self, url: str, allowed_hosts: Sequence[str]) -> bytes:
         for _ in range(1 + REDIRECTS_MAX):
@@ -109,68 +104,46 @@ class WebImages:
         return link
 
 
-def recode(content: bytes) -> EncodedImage:
-    """The picture and nothing else: upright, at most SIDE_MAX on its long side, JPEG, or PNG where it is transparent.
+async def recode_apart(content: bytes) -> EncodedImage:
+    """`recode` in a process of its own, which may run out of memory or time instead of ours.
 
-    Raises Reject when the bytes are no picture of a known format or a picture too large to open.
+    One process per picture: it has opened hostile bytes and is not trusted with the next ones. If we are
+    killed it soon ends by itself: its CPU time is bounded.
     """
+    process = await asyncio.create_subprocess_exec(
+        sys.executable,
+        "-m",
+        recoding.__name__,
+        stdin=PIPE,
+        stdout=PIPE,
+        stderr=DEVNULL,
+        env={"PYTHONPATH": os.pathsep.join(sys.path), "PYTHONDONTWRITEBYTECODE": "1"},
+        start_new_session=True,
+    )
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("error", Image.DecompressionBombWarning)
-            with Image.open(io.BytesIO(content), formats=FORMATS) as picture:
-                _check_size(picture)
-                return _encode(_upright(picture))
-    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
-        raise Reject("image_too_large", "the picture has too many pixels") from error
-    except Reject:
-        raise
-    except Exception as error:  # hostile bytes make decoders raise anything, and it all says the same
-        raise Reject("image_unreadable", "the address does not serve a JPEG, PNG, WebP or GIF picture") from error
+        async with asyncio.timeout(DECODE_S):
+            reply, _ = await process.communicate(content)
+    except TimeoutError:
+        reply = b""
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await process.wait()
+    return _picture(reply)
 
 
-def _check_size(picture: Image.Image) -> None:
-    """By the header, before a pixel is decoded."""
-    if picture.width * picture.height > PIXELS_MAX:
-        raise Reject("image_too_large", f"the picture has {picture.width} x {picture.height} pixels")
-
-
-def _upright(picture: Image.Image) -> Image.Image:
-    """The first frame, small enough, turned as its EXIF says, in sRGB, with or without transparency."""
-    picture.seek(0)
-    picture.draft("RGB", (SIDE_MAX, SIDE_MAX))  # JPEG only: decodes at a fraction of the size
-    upright = ImageOps.exif_transpose(picture)
-    upright = _to_srgb(upright)
-    transparent = upright.mode in {"LA", "PA", "RGBA"} or "transparency" in upright.info
-    plain = upright.convert("RGBA" if transparent else "RGB")
-    plain.thumbnail((SIDE_MAX, SIDE_MAX))
-    return plain
-
-
-def _to_srgb(picture: Image.Image) -> Image.Image:
-    """Colours as the picture's profile means them; the profile itself is metadata and stays behind."""
-    profile = picture.info.get("icc_profile")
-    if not profile or picture.mode not in {"RGB", "CMYK"}:
-        return picture
+def _picture(reply: bytes) -> EncodedImage:
+    """The child's answer, believed only where it makes sense."""
+    head, _, content = reply.partition(b"\n")
     try:
-        converted = ImageCms.profileToProfile(
-            picture, ImageCms.ImageCmsProfile(io.BytesIO(profile)), ImageCms.createProfile("sRGB"), outputMode="RGB"
-        )
-    except (ImageCms.PyCMSError, OSError):
-        return picture  # a broken profile is no reason to refuse the picture
-    return converted or picture
-
-
-def _encode(picture: Image.Image) -> EncodedImage:
-    out = io.BytesIO()
-    picture.info = {}
-    if picture.mode == "RGBA":
-        mime = "image/png"
-        picture.save(out, "PNG")
-    else:
-        mime = "image/jpeg"
-        picture.save(out, "JPEG", quality=JPEG_QUALITY, optimize=True)
-    content = out.getvalue()
-    return EncodedImage(content, mime, picture.width, picture.height, hashlib.sha256(content).hexdigest())
+        facts = json.loads(head)
+        if "refused" in facts:
+            raise Reject(str(facts["refused"]), str(facts["message"]))
+        width, height = int(facts["width"]), int(facts["height"])
+        mime = {"JPEG": "image/jpeg", "PNG": "image/png"}[facts["format"]]
+    except (ValueError, KeyError, TypeError) as error:
+        raise Reject("image_too_costly", "the picture could not be decoded within bounds") from error
+    return EncodedImage(content, mime, width, height, hashlib.sha256(content).hexdigest())
 
 
 async def _read(response: httpx.Response) -> bytes:
