@@ -138,7 +138,8 @@ class _Sums:
         parts += [f"+ charges {self.charges:,.2f}"] if self.charges else []
         parts += [f"- discount {self.discounts:,.2f}"] if self.discounts else []
         parts += [f"+ tax {self.tax:,.2f}"] if self.tax else []
-        return (_totals_doubt(f"{' '.join(parts)} = {net + self.tax:,.2f}, but the total says {printed:,.2f}"),)
+        sum_ = f"{' '.join(parts)} = {net + self.tax:,.2f}" if parts[1:] else f"The lines add up to {self.goods:,.2f}"
+        return (_totals_doubt(f"{sum_}, but the total says {printed:,.2f}"),)
 
 
 def _line_agrees(line: ExtractedLine) -> bool:
