@@ -58,7 +58,7 @@ CURRENCIES: Final = frozenset(
 )
 _SIGN = r"(?:US\$|CA\$|AU\$|A\$|C\$|[$€£¥₹]|zł|kr\.?|Fr\.?|Rs\.?)"
 _CODE = rf"(?:{'|'.join(sorted(CURRENCIES))})"
-_DIGITS = r"\d[\d.,'’ ]*\d|\d|[.,]\d+"
+_DIGITS = r"\d{1,3}(?:[ ']\d{3})+(?!\d)(?:[.,]\d+)?|\d[\d.,]*\d|\d|[.,]\d+"
 _NUMBER = re.compile(rf"(?:{_DIGITS})")
 _AMOUNT = re.compile(
     rf"(?P<open>\()?\s*(?P<minus>[-+])?\s*(?:{_SIGN}|{_CODE})?\s*(?P<minus2>[-+])?\s*(?P<number>{_DIGITS})"
@@ -66,12 +66,12 @@ _AMOUNT = re.compile(
     re.IGNORECASE,
 )
 _FOUND = re.compile(
-    rf"(?<![\w.,])\(?[-+]?\s?(?:{_SIGN}\s?|{_CODE}\s)?[-+]?(?:\d[\d.,'’]*(?: \d{{3}}(?!\d)[\d.,]*)*|[.,]\d+)"
+    rf"(?<![\w.,])\(?[-+]?\s?(?:{_SIGN}\s?|{_CODE}\s)?[-+]?(?:\d[\d.,']*(?: \d{{3}}(?!\d)[\d.,]*)*|[.,]\d+)"
     rf"(?:\s?(?:{_SIGN}|{_CODE})\b)?-?\)?(?!\s?%)(?![\w])",
     re.IGNORECASE,
 )
-_GROUPED = re.compile(r"\d{1,3}(?:[.,'’ ]\d{3})+")
-_THIN_SPACES = str.maketrans({"\u00a0": " ", "\u202f": " ", "\u2009": " ", "\u2212": "-", "\u2013": "-"})
+_GROUPED = re.compile(r"\d{1,3}(?:[.,' ]\d{3})+")
+_ORDINARY = str.maketrans({"\u00a0": " ", "\u202f": " ", "\u2009": " ", "\u2019": "'", "\u2212": "-", "\u2013": "-"})
 _GROUP = 3
 _MAX_DIGITS = 18
 
@@ -85,8 +85,8 @@ class NumberStyle:
 
 
 def clean(text: str) -> str:
-    """The text with compatibility forms, odd spaces and odd minus signs made ordinary."""
-    return unicodedata.normalize("NFKC", text.translate(_THIN_SPACES)).translate(_THIN_SPACES).strip()
+    """The text with compatibility forms, odd spaces, odd apostrophes and odd minus signs made ordinary."""
+    return unicodedata.normalize("NFKC", text.translate(_ORDINARY)).translate(_ORDINARY).strip()
 
 
 def decide(texts: Iterable[str]) -> NumberStyle:
@@ -144,6 +144,8 @@ def _own_mark(number: str) -> str:
     if not marks:
         return ""
     last, tail = marks[-1], number[number.rfind(marks[-1]) + 1 :]
+    if len(marks) == 1 and set(number) & {" ", "'"}:
+        return last
     if len(set(marks)) > 1:
         return last if marks.count(last) == 1 else ""
     if len(marks) > 1:
@@ -154,7 +156,7 @@ def _own_mark(number: str) -> str:
 
 
 def _number(text: str, style: NumberStyle) -> Decimal | None:
-    digits = re.sub(r"['’ ]", "", text)
+    digits = re.sub(r"[' ]", "", text)
     mark = _own_mark(digits) or style.decimal
     other = "," if mark == "." else "."
     whole, _, fraction = digits.partition(mark)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from itertools import pairwise
 
 from pipeline.reading.amounts import CURRENCIES
 from pipeline.reading.layout import Cell, Line, joined
@@ -36,12 +37,21 @@ class Heading:
 
 def find_headings(line: Line, below: Line | None, *, grid: bool) -> tuple[tuple[Heading, ...], int] | None:
     """The columns if this is a table's heading line, and how many lines the heading takes (1 or 2)."""
-    single = _resolved([_meant(cell) for cell in (line.cells if grid else _phrases(line.words))])
-    if not grid and below is not None and not any(letter.isdigit() for letter in below.text):
-        double = _resolved([_meant(cell) for cell in _stacked(line, below)])
-        if _is_table(double) and _score(double) > _score(single):
+    single = _headings(line.cells if grid else _phrases(line.words))
+    if not grid and below is not None and _is_wording(line) and _is_wording(below):
+        double = _headings(_stacked(line, below))
+        if _is_table(double) and _score(double) > max(_score(single), _score(_headings(_phrases(below.words)))):
             return double, 2
     return (single, 1) if _is_table(single) else None
+
+
+def _headings(cells: Iterable[Cell]) -> tuple[Heading, ...]:
+    return _resolved([_meant(cell) for cell in cells])
+
+
+def _is_wording(line: Line) -> bool:
+    """Whether a line may be half of a heading: no values, no labels."""
+    return not any(letter.isdigit() or letter == ":" for letter in line.text)
 
 
 def _meant(cell: Cell) -> Heading:
@@ -82,7 +92,7 @@ def _exact(cell: Cell) -> bool:
 def _close(words: Sequence[Cell]) -> bool:
     """Whether the gaps are those of one phrase: no wider than two letters."""
     letter = max((word.right - word.left) / max(len(word.text), 1) for word in words)
-    return all(after.left - before.right <= 2 * letter for before, after in zip(words, words[1:], strict=False))
+    return all(after.left - before.right <= 2 * letter for before, after in pairwise(words))
 
 
 def _stacked(line: Line, below: Line) -> list[Cell]:

@@ -13,7 +13,7 @@ from pipeline.reading.lines import kind_of
 
 _COUNTED = re.compile(
     r"^(?P<before>.*?)\b(?:qty|quantity|menge|anzahl|qté|aantal|cant|qtà)?\s*[.:]?\s*(?P<quantity>\d[\d.,]*)\s*"
-    r"(?P<unit>[a-z]{1,10}\s*)?[@×x]\s*(?P<cost>[$€£]?\s?\d[\d.,]*)(?:\s+(?:=\s*)?(?P<total>[$€£]?\s?\d[\d.,]*))?$",
+    r"(?P<unit>[a-z]{1,10}\s*)?[@\u00d7x]\s*(?P<cost>[$€£]?\s?\d[\d.,]*)(?:\s+(?:=\s*)?(?P<total>[$€£]?\s?\d[\d.,]*))?$",
     re.IGNORECASE,
 )
 _NUMBERING = re.compile(r"^\s*(?:\d{1,3}[.)]|[-•*])\s+")

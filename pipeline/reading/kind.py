@@ -45,7 +45,7 @@ def by_labels(labels: Collection[Field]) -> KindFound | None:
     """The kind whose own number the document carries, for papers without a title (most CSV files)."""
     for label, kind in _BY_LABEL:
         if label in labels:
-            return KindFound(kind, Evidence(confidence=0.8, where="labels", text=label.value))
+            return KindFound(kind, Evidence(confidence=0.85, where="labels", text=label.value))
     return None
 
 

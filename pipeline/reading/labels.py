@@ -19,7 +19,10 @@ _PERCENT = re.compile(r"\d+(?:[.,]\d+)?\s*%")
 
 @dataclass(frozen=True, slots=True)
 class Labelled:
-    """A label's value. `block` are the lines below it in the same column (an address); `near` is 1 beside, less below."""
+    """A label's value. `near` is 1 for a value beside its label, less for one below.
+
+    `block` are the lines below in the same column: the address under a name.
+    """
 
     field: Field
     value: Cell
@@ -116,6 +119,6 @@ def _column(sheet: Sheet, number: int, cell: Cell) -> Iterator[tuple[Line, Cell]
     """The cells right below, until a gap, a label or the block's usual length ends them."""
     for line in sheet.lines[number + 1 : number + 1 + _BLOCK_LINES]:
         under = next((each for each in line.cells if each.overlaps(cell) or abs(each.left - cell.left) < 1), None)
-        if under is None or line.drop > _FAR_BELOW:
+        if under is None or line.drop > _FAR_BELOW or split_label(under)[0] or under.text.endswith(":"):
             return
         yield line, under

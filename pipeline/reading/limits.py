@@ -16,3 +16,4 @@ MAX_COLUMNS: Final = 200
 MAX_LINES: Final = 5_000
 MAX_TEXT: Final = 200_000
 MAX_CELL: Final = 2_000
+MAX_CELLS: Final = 5_000_000

@@ -59,6 +59,9 @@ def adding_up(lines: Sequence[ExtractedLine]) -> int:
 
 def kind_of(text: str) -> LineKind:
     """What a line is about, by the words it begins or ends with; goods unless they say otherwise."""
+    label, colon, _ = text.partition(":")
+    if colon and (labelled := LINE_KINDS.get(compact(label))):
+        return labelled
     words = words_of(text)
     for size in range(min(_LONGEST_KIND, len(words)), 0, -1):
         kind = LINE_KINDS.get("".join(words[:size]))

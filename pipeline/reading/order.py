@@ -29,6 +29,7 @@ _WITHOUT_LINES = frozenset(
 )
 _GUESSED_KIND = 0.6
 _NOTHING = Evidence(confidence=0.0, where="")
+_UNKNOWN = KindFound(DocumentKind.UNKNOWN, _NOTHING)
 _NO_LINES = "the document says it is a {kind}, but no table of lines was recognised"
 
 
@@ -38,10 +39,10 @@ def read_order(sheets: Sequence[Sheet], own_names: Sequence[str], reader: str) -
     found = find_tables(sheets)
     tables = _orders(found.tables, grid=any(sheet.grid for sheet in sheets))
     labelled = [*find_labelled(found.outside), *_repeated(tables), *_closing(tables)]
-    kind = _kind(sheets, labelled, tables)
     style, lines = _lines(tables, sheets)
     if not lines:
         lines = find_itemised(found.outside, style)
+    kind = _kind(sheets, labelled, tables, listed=bool(tables or lines))
     if kind.kind in _WITHOUT_LINES:
         lines = ()
     elif not lines:
@@ -94,17 +95,17 @@ def _orders(tables: Sequence[Table], *, grid: bool) -> tuple[Table, ...]:
     return tuple(table for table in tables if table.meanings == best.meanings)
 
 
-def _kind(sheets: Sequence[Sheet], labelled: Iterable[Labelled], tables: Sequence[Table]) -> KindFound:
+def _kind(sheets: Sequence[Sheet], labelled: Iterable[Labelled], tables: Sequence[Table], *, listed: bool) -> KindFound:
+    """A title says it; where there is none, the labels of a paper that lists something do."""
     titled = by_title(sheets)
-    labels = {each.field for each in labelled}
-    if titled and (titled.evidence.confidence > _GUESSED_KIND or tables):
+    if titled and titled.evidence.confidence > _GUESSED_KIND:
         return titled
-    told = by_labels(labels) if tables else None
-    if told:
-        return told
+    told = by_labels({each.field for each in labelled}) if listed else None
+    if told or (titled and listed):
+        return told or titled or _UNKNOWN
     if any(_is_shopping(table) for table in tables):
         return KindFound(DocumentKind.PURCHASE_ORDER, Evidence(confidence=_GUESSED_KIND, where="table"))
-    return KindFound(DocumentKind.UNKNOWN, _NOTHING)
+    return _UNKNOWN
 
 
 def _is_shopping(table: Table) -> bool:

@@ -10,7 +10,7 @@ from pipeline.domain.purchase_order import DocumentKind, Evidence, Party
 from pipeline.reading.kind import by_title
 from pipeline.reading.labels import Labelled, split_label
 from pipeline.reading.layout import Cell, Line, Sheet
-from pipeline.reading.vocabulary import PARTY_FIELDS, TITLES, Field
+from pipeline.reading.vocabulary import COLUMNS, PARTY_FIELDS, TITLES, Field
 from pipeline.reading.wording import compact, company_key, has_legal_form
 
 _EMAIL = re.compile(r"[\w.+-]+@([\w-]+(?:\.[\w-]+)+)")
@@ -114,6 +114,7 @@ def _could_be_name(cell: Cell) -> bool:
     return (
         split_label(cell)[0] is None
         and compact(text) not in TITLES
+        and compact(text) not in COLUMNS
         and by_title([Sheet("", (Line((cell,), (cell,), ""),), grid=True)]) is None
         and 0 < len(text.split()) <= _LONGEST_NAME
         and text[0].isalnum()
