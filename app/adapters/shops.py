@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable
 import httpx
 
 from app.adapters.shopify.client import ShopClient, ShopCredentials
-from app.adapters.shopify.shop import ShopifyShop
+from app.adapters.shopify.shop import CustomIds, ShopifyShop
 from pipeline.clock import Clock
 from pipeline.contract import Reject
 from pipeline.domain.merchant import Merchant
@@ -24,15 +24,16 @@ class Shops:
         self._http = http
         self._credentials = credentials
         self._clock = clock
-        self._clients: dict[str, tuple[ShopCredentials, ShopClient]] = {}
+        self._known: dict[str, tuple[ShopCredentials, ShopClient, CustomIds]] = {}
 
     async def of(self, merchant: Merchant) -> Shop:
         """A client for that merchant's shop. Raises Reject("no_shop") when none is connected."""
         credentials = await self._credentials(merchant)
         if credentials is None:
             raise Reject("no_shop", f"no shop is connected for {merchant.name}")
-        known = self._clients.get(merchant.id)
+        known = self._known.get(merchant.id)
         if known is None or known[0] != credentials:
-            known = (credentials, ShopClient(self._http, credentials, self._clock))
-            self._clients[merchant.id] = known
-        return ShopifyShop(known[1], merchant)
+            client = ShopClient(self._http, credentials, self._clock)
+            known = self._known[merchant.id] = (credentials, client, CustomIds(client))
+        _, client, custom_ids = known
+        return ShopifyShop(client, custom_ids, merchant)

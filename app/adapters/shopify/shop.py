@@ -24,19 +24,46 @@ STANDALONE = {"Title": "Default Title"}
 """How Shopify spells the one variant of a product without options."""
 
 
-class ShopifyShop:
-    """One merchant's shop."""
+class CustomIds:
+    """The metafield definition that makes our custom ids possible: made sure of once per shop and process."""
 
-    def __init__(self, client: ShopClient, merchant: Merchant) -> None:
+    def __init__(self, client: ShopClient) -> None:
         self._client = client
+        self._defined = False
+
+    async def ensure(self) -> None:
+        """Define it unless that is known to be done; one that is there already (TAKEN) is what we want."""
+        if self._defined:
+            return
+        definition = {
+            "name": "Purchase order draft",
+            "namespace": NAMESPACE,
+            "key": KEY,
+            "type": "id",
+            "ownerType": "PRODUCT",
+            "description": "Links a product to the purchase order draft it was created from.",
+        }
+        try:
+            await self._client.call(operations.DEFINE_CUSTOM_ID, definition=definition)
+        except VendorRefused as refused:
+            if refused.code != "TAKEN":
+                raise Reject("shop_setup_failed", f"the shop refused our product link: {refused}") from refused
+        self._defined = True
+
+
+class ShopifyShop:
+    """One merchant's shop. A value of one run: the merchant's settings are those in force now."""
+
+    def __init__(self, client: ShopClient, custom_ids: CustomIds, merchant: Merchant) -> None:
+        self._client = client
+        self._custom_ids = custom_ids
         self._merchant = merchant
-        self._custom_id_defined = False
 
     async def facts(self) -> ShopFacts:
         """Currency, location and scopes; makes sure our custom-id metafield definition exists."""
         data = await self._client.call(operations.SHOP_FACTS)
         scopes = frozenset(scope["handle"] for scope in data["currentAppInstallation"]["accessScopes"])
-        await self._define_custom_id()
+        await self._custom_ids.ensure()
         location_id, note = await self._choose_location(scopes)
         return ShopFacts(
             currency=data["shop"]["currencyCode"],
@@ -48,7 +75,7 @@ class ShopifyShop:
 
     async def find_product(self, draft_id: str) -> ShopProduct | None:
         """The product carrying our custom id."""
-        await self._define_custom_id()
+        await self._custom_ids.ensure()
         return await self._find({"customId": _custom_id(draft_id)})
 
     async def find_by_id(self, product_id: str) -> ShopProduct | None:
@@ -68,7 +95,7 @@ class ShopifyShop:
         productSet is an upsert that takes the lists it is given as complete: on a product that exists it
         would undo the merchant's edits. So look before calling, and never call it again afterwards.
         """
-        await self._define_custom_id()
+        await self._custom_ids.ensure()
         data = await self._client.call(
             operations.CREATE_PRODUCT,
             identifier={"customId": _custom_id(draft.id)},
@@ -203,25 +230,6 @@ class ShopifyShop:
             return "", "the shop has no active location of its own"
         names = ", ".join(node["name"] for node in usable)
         return "", f"the shop has several locations ({names}): choose one in the settings"
-
-    async def _define_custom_id(self) -> None:
-        """Once per client: a definition that is already there (TAKEN) is what we want."""
-        if self._custom_id_defined:
-            return
-        definition = {
-            "name": "Purchase order draft",
-            "namespace": NAMESPACE,
-            "key": KEY,
-            "type": "id",
-            "ownerType": "PRODUCT",
-            "description": "Links a product to the purchase order draft it was created from.",
-        }
-        try:
-            await self._client.call(operations.DEFINE_CUSTOM_ID, definition=definition)
-        except VendorRefused as refused:
-            if refused.code != "TAKEN":
-                raise Reject("shop_setup_failed", f"the shop refused our product link: {refused}") from refused
-        self._custom_id_defined = True
 
 
 def _custom_id(draft_id: str) -> dict[str, str]:

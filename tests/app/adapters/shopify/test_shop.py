@@ -39,8 +39,16 @@ async def test_facts_are_the_shops_own(shop: Shop, sandbox: SandboxShop) -> None
 async def test_the_link_to_our_drafts_is_declared_once_per_shop(shops: Shops, sandbox: SandboxShop) -> None:
     for _ in range(3):
         await (await shops.of(MERCHANT)).facts()
-    (definition,) = (await sandbox.state())["definitions"]
+    state = await sandbox.state()
+    (definition,) = state["definitions"]
+    assert state["calls"]["metafieldDefinitionCreate"] == 1
     assert (definition["type"], definition["owner_type"]) == ("id", "PRODUCT")
+
+
+async def test_a_link_that_another_process_declared_is_as_good(shops: Shops, sandbox: SandboxShop) -> None:
+    await (await shops.of(MERCHANT)).facts()
+    await (await shops.of(MERCHANT.model_copy(update={"id": "as if another process"}))).facts()
+    assert len((await sandbox.state())["definitions"]) == 1
 
 
 async def located(
