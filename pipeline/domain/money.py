@@ -9,27 +9,22 @@ CENT = Decimal("0.01")
 _UNIT_COST_STEP = Decimal("0.0001")
 _CENTS = 2
 
-_MINOR_UNITS = {"JPY": 0, "KRW": 0, "VND": 0, "CLP": 0, "ISK": 0, "PYG": 0, "UGX": 0, "XAF": 0, "XOF": 0, "XPF": 0} | {
-    "BHD": 3,
-    "JOD": 3,
-    "KWD": 3,
-    "OMR": 3,
-    "TND": 3,
-}
-"""Decimals of the currencies that do not have two."""
+_WHOLE = ("JPY", "KRW", "VND", "CLP", "ISK", "PYG", "UGX", "XAF", "XOF", "XPF")
+_THOUSANDTHS = ("BHD", "JOD", "KWD", "OMR", "TND")
+_MINOR_UNITS = dict.fromkeys(_WHOLE, 0) | dict.fromkeys(_THOUSANDTHS, 3)
+"""Decimals of the currencies that do not have two (ISO 4217)."""
 
 _SYMBOLS = {
     "€": "EUR",
+    "EURO": "EUR",
+    "EUROS": "EUR",
     "£": "GBP",
     "US$": "USD",
     "CA$": "CAD",
     "C$": "CAD",
-    "A$": "AUD",
     "AU$": "AUD",
+    "A$": "AUD",
     "NZ$": "NZD",
-} | {
-    "EURO": "EUR",
-    "EUROS": "EUR",
     "ZŁ": "PLN",
     "₹": "INR",
     "₩": "KRW",

@@ -7,11 +7,17 @@ from collections.abc import Sequence
 from pipeline.domain.purchase_order import Doubt
 from pipeline.domain.results import RunOutcome, ShopSync
 
+_REASONS_SHOWN = 5
+"""A summary is one paragraph; the order's page lists them all."""
+
 
 def needs_review(doubts: Sequence[Doubt]) -> RunOutcome:
-    """The outcome of a run that waits for a person: every reason once, blocking ones first."""
+    """The outcome of a run that waits for a person: the first reasons once each, blocking ones before the others."""
     ordered = sorted(doubts, key=lambda doubt: not doubt.blocking)
-    return RunOutcome(state="needs_review", summary=" ".join(dict.fromkeys(doubt.message for doubt in ordered)))
+    messages = list(dict.fromkeys(doubt.message for doubt in ordered))
+    more = messages[_REASONS_SHOWN:]
+    shown = [*messages[:_REASONS_SHOWN], *([f"And {_count(len(more), 'more reason')}."] if more else [])]
+    return RunOutcome(state="needs_review", summary=" ".join(shown))
 
 
 def completed(sync: ShopSync, *, receipt: bool) -> RunOutcome:

@@ -18,20 +18,8 @@ from pipeline.domain.purchase_order import DocumentKind, Doubt, ExtractedLine
 DELIVERED = frozenset({DocumentKind.INVOICE, DocumentKind.DELIVERY_NOTE})
 """Kinds of documents that tell what left the supplier, not what somebody wanted."""
 
-_SIZED_UNITS = {
-    "dozen": 12,
-    "dozens": 12,
-    "doz": 12,
-    "dz": 12,
-    "dzn": 12,
-    "dtz": 12,
-    "dutzend": 12,
-    "douzaine": 12,
-    "docena": 12,
-} | {
-    "gross": 144,
-    "gro": 144,
-}
+_DOZEN_UNITS = ("dozen", "dozens", "doz", "dz", "dzn", "dtz", "dutzend", "douzaine", "docena")
+_SIZED_UNITS = dict.fromkeys(_DOZEN_UNITS, 12) | {"gross": 144, "gro": 144}
 _SHIPPING_UNITS = frozenset(
     {"case", "cases", "cs", "ca", "carton", "cartons", "ctn", "crate", "karton", "kiste", "ve", "colis", "caja"}
 )
@@ -63,9 +51,9 @@ def expected(line: ExtractedLine, kind: DocumentKind) -> Decimal | None:
 
     An invoice or a delivery note tells what left the supplier, whatever was ordered.
     """
-    ordered = line.quantity
-    if ordered is not None and line.quantity_backordered is not None:
-        ordered = max(ordered - line.quantity_backordered, Decimal(0))
+    ordered, late = line.quantity, line.quantity_backordered
+    if ordered is not None and late is not None and late > 0:
+        ordered = max(ordered - late, Decimal(0))
     delivered = (line.quantity_shipped, line.quantity_invoiced)
     columns = (*delivered, ordered) if kind in DELIVERED else (ordered, *delivered)
     return next((value for value in columns if value is not None), None)

@@ -129,10 +129,11 @@ def _match(party: Party, known: Sequence[KnownSupplier], sha256: str) -> tuple[S
     candidates = [(_similarity(normalized, one.normalized_name), one) for one in known if not _other_tax_id(party, one)]
     score, nearest = max(candidates, key=lambda pair: pair[0], default=(0.0, None))
     if nearest is not None and score >= SAME_NAME:
-        return _existing(nearest, "name" if score == 1 else "similar_name", score), ()
+        return _existing(nearest, party, "name" if score == 1 else "similar_name", score), ()
+    new = _new(party, known)
     if nearest is None or score < SIMILAR_NAME:
-        return _new(party), ()
-    return _new(party), (
+        return new, ()
+    return new, (
         Doubt(
             code="unknown_supplier",
             message=f"Is {party.name} the same supplier as {nearest.name}? It was entered as a new one.",
@@ -158,31 +159,36 @@ def _by_identity(party: Party, known: Sequence[KnownSupplier]) -> SupplierChoice
     """The supplier with the same tax id, or the same domain of its own."""
     for one in known:
         if _tax_id(party.tax_id) and _tax_id(party.tax_id) == _tax_id(one.tax_id):
-            return _existing(one, "tax_id", 1.0)
+            return _existing(one, party, "tax_id", 1.0)
     for one in known:
         if _domains(party.email, party.website) & _domains(one.email, one.website) and not _other_tax_id(party, one):
-            return _existing(one, "domain", 1.0)
+            return _existing(one, party, "domain", 1.0)
     return None
 
 
-def _existing(one: KnownSupplier, matched_by: str, score: float) -> SupplierChoice:
+def _existing(one: KnownSupplier, party: Party, matched_by: str, score: float) -> SupplierChoice:
+    """The known supplier; what the document adds to what is stored is kept, what it contradicts is not."""
     return SupplierChoice(
         id=one.id,
         name=one.name,
         normalized_name=one.normalized_name,
-        tax_id=one.tax_id,
-        email=one.email,
-        website=one.website,
+        tax_id=one.tax_id or party.tax_id,
+        email=one.email or party.email,
+        website=one.website or party.website,
         matched_by=matched_by,
         score=round(score, 4),
     )
 
 
-def _new(party: Party) -> SupplierChoice:
+def _new(party: Party, known: Sequence[KnownSupplier]) -> SupplierChoice:
+    """A supplier to be entered. Of two companies of one name the later one is told apart by its tax id."""
+    normalized = normalize_name(party.name)
+    if any(one.normalized_name == normalized for one in known):
+        normalized = f"{normalized} {_tax_id(party.tax_id)}"
     return SupplierChoice(
         id=None,
         name=clean_text(party.name)[:_NAME_LIMIT],
-        normalized_name=normalize_name(party.name),
+        normalized_name=normalized,
         tax_id=party.tax_id,
         email=party.email,
         website=party.website,

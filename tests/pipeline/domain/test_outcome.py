@@ -63,3 +63,9 @@ def test_a_review_says_every_reason_once_the_blocking_ones_first() -> None:
     )
     outcome = needs_review(doubts)
     assert (outcome.state, outcome.summary) == ("needs_review", "The total is off. A barcode is wrong.")
+
+
+def test_a_review_with_many_reasons_stays_one_paragraph() -> None:
+    doubts = tuple(Doubt(code="low_confidence", message=f"Line {at} is unclear.", line=at) for at in range(1, 61))
+    assert needs_review(doubts).summary.endswith("Line 5 is unclear. And 55 more reasons.")
+    assert needs_review(doubts[:6]).summary.endswith("And 1 more reason.")

@@ -116,6 +116,7 @@ def test_half_a_unit_is_a_question_in_packs_and_out_of_them() -> None:
 def test_a_missing_or_negative_quantity_announces_nothing() -> None:
     assert units(quantity=None) == (0, "4.50", ["no_quantity"])
     assert units(quantity="-2") == (0, "4.50", ["return_line"])
+    assert units(quantity="-2", quantity_backordered="0") == (0, "4.50", ["return_line"])
 
 
 def test_packs_beyond_belief_announce_nothing() -> None:

@@ -47,6 +47,11 @@ def test_a_known_supplier_is_recognised(party: Party, by: str) -> None:
     assert (choice.id, choice.matched_by, codes) == ("sup-1", by, [])
 
 
+def test_what_a_document_adds_is_kept_what_it_contradicts_is_not() -> None:
+    choice, _ = choose(Party(name="Acme Pottery", tax_id="GB 123", email="other@acme.test", website="acme.test"))
+    assert (choice.email, choice.website) == ("sales@acme.test", "acme.test")
+
+
 def test_a_supplier_nobody_knows_is_new_without_a_question() -> None:
     choice, codes = choose(Party(name=" Borealis Textiles Inc ", tax_id="US 9"))
     assert (choice.id, choice.name, choice.normalized_name, codes) == (
@@ -63,7 +68,8 @@ def test_a_name_that_is_nearly_known_is_a_question() -> None:
 
 
 def test_another_tax_id_is_another_company_however_alike_the_names() -> None:
-    assert choose(Party(name="Acme Pottery", tax_id="GB 999"))[0].id is None
+    other = choose(Party(name="Acme Pottery", tax_id="GB 999"))[0]
+    assert (other.id, other.normalized_name) == (None, "acme pottery GB999")
     assert choose(Party(name="Acme Pottery", tax_id="GB 999", email="x@acme.test"))[0].id is None
 
 
