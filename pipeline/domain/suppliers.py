@@ -213,6 +213,13 @@ def _tax_id(printed: str) -> str:
 def _domains(email: str, website: str) -> frozenset[str]:
     """The domains that belong to the company alone; a mail provider's belongs to everybody."""
     mail = email.rpartition("@")[2].strip().casefold()
-    site = website.strip().casefold()
-    host = urlsplit(site if "//" in site else f"//{site}").hostname or ""
-    return frozenset({mail, host.removeprefix("www.")}) - _MAIL_HOSTS - {""}
+    return frozenset({mail, _host(website.strip().casefold())}) - _MAIL_HOSTS - {""}
+
+
+def _host(website: str) -> str:
+    """The host of a printed web address, empty when it is none."""
+    try:
+        host = urlsplit(website if "//" in website else f"//{website}").hostname or ""
+    except ValueError:
+        return ""
+    return host.removeprefix("www.")

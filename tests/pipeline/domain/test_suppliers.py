@@ -78,6 +78,10 @@ def test_a_mail_provider_is_nobodys_own_domain() -> None:
     assert choose(Party(name="Borealis", email="borealis@gmail.com"), known=(known,))[0].id is None
 
 
+def test_a_misprinted_web_address_is_nobodys_domain() -> None:
+    assert choose(Party(name="Borealis", website="http://[acme.test"))[0].id is None
+
+
 def test_the_shop_is_never_its_own_supplier() -> None:
     choice, codes = choose(Party(name="Harbour Goods Ltd"), Party(name="Acme Pottery"))
     assert (choice.id, codes) == ("sup-1", ["supplier_is_own_shop"])
