@@ -149,7 +149,7 @@ async def open_worker(
 
 async def _stages(core: Core, stack: AsyncExitStack, reach: Callable[[str], None]) -> Mapping[str, Stage]:
     settings = core.settings
-    shop_http = await stack.enter_async_context(httpx.AsyncClient(timeout=30))
+    shop_http = await stack.enter_async_context(httpx.AsyncClient(timeout=30, trust_env=False))
     orders = PostgresOrders(core.database)
     documents = FetchedDocuments(DocumentStore(core.database), _document_sources(settings), core.clock)
     stack.push_async_callback(documents.aclose)

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import logging
 import sys
+from collections.abc import MutableMapping
+from pathlib import Path
 from typing import Any
 
 import structlog
 
 
-def configure(log_format: str, *, level: int = logging.INFO) -> None:
-    """Set up structlog for the process: one JSON object a line, or coloured text for people."""
+def configure(log_format: str, *, level: int = logging.INFO, file: Path | None = None) -> None:
+    """Set up structlog for the process: one JSON object a line, or text for people; to stderr or a file."""
+    stream = sys.stderr if file is None else file.open("a", encoding="utf-8", buffering=1)
     renderer: Any = (
         structlog.processors.JSONRenderer(sort_keys=True)
         if log_format == "json"
-        else structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())
+        else structlog.dev.ConsoleRenderer(colors=stream.isatty())
     )
     structlog.configure(
         processors=[
@@ -25,16 +28,16 @@ def configure(log_format: str, *, level: int = logging.INFO) -> None:
             renderer,
         ],
         wrapper_class=structlog.make_filtering_bound_logger(level),
-        logger_factory=structlog.WriteLoggerFactory(file=sys.stderr),
+        logger_factory=structlog.WriteLoggerFactory(file=stream),
         cache_logger_on_first_use=True,
     )
     # Libraries log requests with their URLs, and a URL may hold a signature.
-    logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s %(message)s", stream=sys.stderr)
+    logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s %(message)s", stream=stream)
     for chatty in ("httpx", "httpcore", "openai", "pdfminer", "asyncio"):
         logging.getLogger(chatty).setLevel(logging.ERROR)
 
 
-def _plain_exceptions(_logger: Any, _method: str, event: dict[str, Any]) -> dict[str, Any]:
+def _plain_exceptions(_logger: Any, _method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
     """An exception as its type and places. Its text may hold values of a document, so it stays out."""
     error = event.pop("exc_info", None)
     if isinstance(error, BaseException):

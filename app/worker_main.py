@@ -6,10 +6,12 @@ Exit codes: 0 after a clean stop, 1 when the installation refuses to start (the 
 from __future__ import annotations
 
 import signal
+from collections.abc import Callable
 
 import anyio
 import structlog
 
+from app.admin.metrics import Metrics
 from app.admin.server import serve_admin
 from app.bootstrap import Core, open_core, open_worker
 from app.connections import check_server
@@ -28,13 +30,14 @@ class RefusedToStartError(RuntimeError):
 
 def main(settings: Settings) -> int:
     """Run until SIGTERM or SIGINT."""
+    code = 0
     try:
         anyio.run(_main, settings)
     except* RefusedToStartError as refused:
         for error in refused.exceptions:
             _log.error("refused to start", reason=str(error))
-        return 1
-    return 0
+        code = 1
+    return code
 
 
 async def _main(settings: Settings) -> None:
@@ -42,13 +45,14 @@ async def _main(settings: Settings) -> None:
         await work(core)
 
 
-async def work(core: Core) -> None:
+async def work(core: Core, *, started: Callable[[str], None] = lambda _page: None) -> None:
     """Serve the page, and consume the stages this process is for, until a signal comes."""
     async with anyio.create_task_group() as tasks:
         with anyio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
             stopping = anyio.Event()
-            async with open_worker(core) as worker:
-                tasks.start_soon(serve_admin, core, worker)
+            metrics = Metrics()
+            async with open_worker(core, observe=metrics.attempt_settled) as worker:
+                tasks.start_soon(lambda: serve_admin(core, worker, metrics, started))
                 tasks.start_soon(_stop_on, signals, worker, stopping)
                 if core.settings.stage_names:
                     await check_start(core)

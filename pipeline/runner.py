@@ -52,6 +52,9 @@ BACKOFF_CAP_S = 60.0
 WAIT_BASE_S = 5.0
 """A vendor that names no time is asked again after 5 s, 10 s, .. 60 s."""
 
+BROKEN_S = 30.0
+"""A job whose attempt broke outside its stage (our own bug, or a journal nobody can read) is put off so long."""
+
 COMPLETED = Retention(age_s=3600)
 FAILED = Retention(age_s=7 * 24 * 3600)
 
@@ -132,23 +135,29 @@ class Runner:
             with structlog.contextvars.bound_contextvars(queue=job.queue, job_id=job.id):
                 loaded = await self._load(job)
                 self._reach("load")
-                match loaded:
-                    case Ready():
-                        return await self._work(job, loaded, claim_next)
-                    case NotDue():
-                        return await self._skip(job, loaded, claim_next)
-                    case Dead():
-                        return await self._bury(job, loaded)
-                    case Later():
-                        return await self._put_off(job, loaded.after_s, loaded.reason)
-                    case AskLive():
-                        return await self._put_off(job, 1.0, "the job of record changes too fast")
+                return await self._answer(job, loaded, claim_next)
         except (RedisUnavailable, DatabaseUnavailable) as error:
             _log.warning("attempt handed back", reason=str(error), queue=job.queue, job_id=job.id)
             await self._release(job)
             return Settlement(Outcome.RELEASED, hold=True)
+        except Exception as error:  # noqa: BLE001 one order's trouble must not end the process and all others
+            _log.error("attempt broke", exc_info=error, queue=job.queue, job_id=job.id)
+            return await self._put_off(job, BROKEN_S, f"{type(error).__name__} outside the stage")
         finally:
             self._heartbeat.drop(job)
+
+    async def _answer(self, job: ClaimedJob, loaded: Loaded, claim_next: ClaimNext | None) -> Settlement:
+        match loaded:
+            case Ready():
+                return await self._work(job, loaded, claim_next)
+            case NotDue():
+                return await self._skip(job, loaded, claim_next)
+            case Dead():
+                return await self._bury(job, loaded)
+            case Later():
+                return await self._put_off(job, loaded.after_s, loaded.reason)
+            case AskLive():
+                return await self._put_off(job, 1.0, "the job of record changes too fast")
 
     # ------------------------------------------------------------------------------------------- load
 
@@ -284,6 +293,10 @@ class Runner:
                 recorded = await self._record(ready, result)
             except LeaseLost:
                 return Settlement(Outcome.LOST)
+            except Temporary:
+                raise
+            except Exception as error:  # noqa: BLE001 a result that cannot be written is a failure of the attempt
+                return await self._raised(job, ready, error)
             self._reach("record")
             outcome = "review" if isinstance(result, Review) else "finished"
             reply = await self._settle(job, ready.run.id, outcome, recorded.summary, recorded.next, claim_next)

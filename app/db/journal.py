@@ -6,10 +6,11 @@ from collections.abc import Mapping
 from typing import Any, get_args
 
 from pydantic import TypeAdapter
-from sqlalchemy import select
+from sqlalchemy import func, select
 from sqlalchemy.dialects.postgresql import distinct_on
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from app.db.session import Database
 from app.db.tables import stage_runs
 from pipeline.domain.purchase_order import Doubt
 from pipeline.domain.results import Output
@@ -52,3 +53,14 @@ async def earlier_outputs(connection: AsyncConnection, run_id: str, *, but: str)
         .order_by(stage_runs.c.stage, stage_runs.c.entry.desc())
     )
     return {stage: restore(kind, content) for stage, kind, content in found}
+
+
+async def finished_stages(database: Database) -> dict[str, int]:
+    """How many of its stages each run has behind it."""
+    async with database.transaction() as connection:
+        found = await connection.execute(
+            select(stage_runs.c.run_id, func.count(stage_runs.c.stage.distinct()))
+            .where(stage_runs.c.state == "finished")
+            .group_by(stage_runs.c.run_id)
+        )
+        return {run_id: count for run_id, count in found}  # noqa: C416 a Row is no tuple for the type checker

@@ -155,7 +155,8 @@ stage_runs = Table(
     _instant("started_at", now=True),
     _instant("ended_at"),
     _words("output_type"),
-    Column("output", JSONB),
+    # none_as_null: a review without a result has no output, which is not the same as the JSON value null.
+    Column("output", JSONB(none_as_null=True)),
     _json("review", "[]"),
     _words("error_code"),
     _words("error"),
