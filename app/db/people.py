@@ -65,8 +65,8 @@ class People:
             await _note(connection, who, "retry", run, {"stage": again.stage, "failure": run["failure"]})
             return again
 
-    async def cancel(self, run_id: str, who: str) -> None:
-        """End a run for good. What the shop was told already stays there, and the summary says so."""
+    async def cancel(self, run_id: str, who: str) -> str:
+        """End a run for good; returns the stage it was at. What the shop was told stays there: the summary says so."""
         async with self._database.transaction() as connection:
             run = await _run_in(connection, run_id, "cancel", {"running", "needs_review", "failed"})
             sent = await _refuse_to_abandon(connection, run)
@@ -91,6 +91,8 @@ class People:
                 .values(state="lost", ended_at=func.now())
             )
             await _note(connection, who, "cancel", run, {"from": run["state"], "effects": sent})
+            stage: str = run["due_stage"] or run["failed_stage"] or run["review_stage"]
+            return stage
 
     async def receive(
         self, order_id: str, who: str, delivered: Delivered, *, allow_over: bool = False

@@ -1,0 +1,48 @@
+"""What the page and the endpoints are given; they make nothing themselves."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from app.admin.metrics import Metrics
+
+if TYPE_CHECKING:
+    from app.db.people import People
+    from app.db.session import Database
+    from app.redis_link import ConnectionState
+    from pipeline.clock import Clock
+    from pipeline.ports import Progress
+    from pipeline.queue.bull import Bull
+
+
+@dataclass(frozen=True, slots=True)
+class Health:
+    """What the process says about itself.
+
+    `queues` are those it is meant to consume, none for a process that only serves the page. `trouble` is why it
+    does not, empty while it does.
+    """
+
+    queues: tuple[str, ...] = ()
+    running: int = 0
+    trouble: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class AdminDeps:
+    """Everything the endpoints stand on. `token` None: nobody has to say who they are."""
+
+    database: Database
+    bull: Bull
+    people: People
+    progress: Progress
+    clock: Clock
+    connections: Callable[[], Sequence[ConnectionState]]
+    health: Callable[[], Health]
+    foreign: Callable[[], Awaitable[Sequence[str]]]
+    version: str
+    host: str = "127.0.0.1"
+    token: str | None = None
+    metrics: Metrics = field(default_factory=Metrics)

@@ -1,0 +1,157 @@
+"""Orders as people see them, and what they may do to one: approve, retry, cancel, receive; or send a new one."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+from fastapi import APIRouter, File, Form, Query, UploadFile
+from pydantic import BaseModel, ConfigDict, Field
+
+from app.db import views
+from app.db.errors import InvalidError, NotFoundError
+from app.db.receiving import UNITS_MAX, Units
+from app.db.uploads import create_upload
+from app.enqueue import enqueue_next, enqueue_upload
+from pipeline.domain.intake import MAX_DOCUMENT_BYTES
+
+if TYPE_CHECKING:
+    from app.admin.deps import AdminDeps
+    from app.db.receiving import Delivered
+    from pipeline.run_store import NextJob
+
+_Limit = Annotated[int, Query(ge=1, le=views.PAGE_MAX)]
+_State = Literal["running", "needs_review", "completed", "failed", "cancelled"]
+
+
+class _Body(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+
+class By(_Body):
+    """Who does it; shown in the audit."""
+
+    who: str = Field(default="api", min_length=1, max_length=100)
+
+
+class CountedLine(_Body):
+    """One line as counted. `sku` may also be a GTIN, a variant's id or the line's position."""
+
+    sku: str = Field(min_length=1, max_length=200)
+    accepted: int = Field(ge=0, le=UNITS_MAX)
+    rejected: int = Field(default=0, ge=0, le=UNITS_MAX)
+
+
+class Counted(By):
+    """What came: these lines, or all that is still open."""
+
+    lines: list[CountedLine] = Field(default=[], max_length=views.ROWS_MAX)
+    all: bool = False
+    confirm_over: bool = False
+
+
+def orders_router(deps: AdminDeps) -> APIRouter:
+    """/api/orders and /api/merchants."""
+    router = APIRouter(prefix="/api", tags=["orders"])
+    orders = _Orders(deps)
+    router.add_api_route("/merchants", orders.merchants, methods=["GET"])
+    router.add_api_route("/orders", orders.list, methods=["GET"])
+    router.add_api_route("/orders", orders.upload, methods=["POST"], status_code=202)
+    router.add_api_route("/orders/{name}", orders.show, methods=["GET"])
+    router.add_api_route("/orders/{name}/approve", orders.approve, methods=["POST"])
+    router.add_api_route("/orders/{name}/retry", orders.retry, methods=["POST"])
+    router.add_api_route("/orders/{name}/cancel", orders.cancel, methods=["POST"])
+    router.add_api_route("/orders/{name}/receipts", orders.receive, methods=["POST"], status_code=201)
+    return router
+
+
+class _Orders:
+    """The endpoints. `name` is a run's id, or its order's, upload's or workflow's."""
+
+    def __init__(self, deps: AdminDeps) -> None:
+        self._deps = deps
+
+    async def merchants(self) -> dict[str, Any]:
+        """Who may be sent orders for."""
+        rows = await views.list_merchants(self._deps.database)
+        return {"success": True, "merchants": [row.model_dump(mode="json") for row in rows]}
+
+    async def list(
+        self,
+        merchant: str | None = None,
+        state: _State | None = None,
+        limit: _Limit = 50,
+        before: str | None = None,
+    ) -> dict[str, Any]:
+        """A page of runs, newest first; `next` is the `before` of the following page."""
+        rows = await views.list_runs(self._deps.database, merchant_id=merchant, state=state, limit=limit, before=before)
+        following = rows[-1].run_id if len(rows) == limit else None
+        return {"success": True, "orders": [row.model_dump(mode="json") for row in rows], "next": following}
+
+    async def upload(
+        self, file: Annotated[UploadFile, File()], merchant: Annotated[str, Form(min_length=1, max_length=200)]
+    ) -> dict[str, Any]:
+        """Send a document; its run appears as soon as a worker has taken the job."""
+        upload = await create_upload(
+            self._deps.database,
+            merchant_id=merchant,
+            name=file.filename or "",
+            mime=file.content_type or "",
+            # One byte more than allowed tells that it is too long without reading the rest.
+            content=await file.read(MAX_DOCUMENT_BYTES + 1),
+            at=self._deps.clock.now(),
+        )
+        job = await enqueue_upload(self._deps.bull, upload)
+        return {"success": True, "uploadId": upload.upload_id, "workflowId": upload.workflow_id, "jobId": job.id}
+
+    async def show(self, name: str) -> dict[str, Any]:
+        """One run with its stages, lines, products, units, pictures, receipts and who did what."""
+        found = await views.find_run(self._deps.database, await self._run_id(name))
+        if found is None:
+            raise NotFoundError(f"there is no run {name}")
+        return {"success": True, "order": found.model_dump(mode="json")}
+
+    async def approve(self, name: str, by: By) -> dict[str, Any]:
+        """Let a run that needs review go on."""
+        return await self._go_on(await self._deps.people.approve(await self._run_id(name), by.who))
+
+    async def retry(self, name: str, by: By) -> dict[str, Any]:
+        """Run the stage that failed again."""
+        return await self._go_on(await self._deps.people.retry(await self._run_id(name), by.who))
+
+    async def cancel(self, name: str, by: By) -> dict[str, Any]:
+        """End a run for good."""
+        run_id = await self._run_id(name)
+        stage = await self._deps.people.cancel(run_id, by.who)
+        await self._deps.progress.tell(run_id, stage, "failed", {"message": f"cancelled by {by.who}"})
+        return {"success": True, "runId": run_id, "message": "cancelled"}
+
+    async def receive(self, name: str, counted: Counted) -> dict[str, Any]:
+        """Goods have come. More than was announced needs `confirm_over`."""
+        order_id = await views.find_order_id(self._deps.database, name)
+        if order_id is None:
+            raise NotFoundError(f"there is no order {name}")
+        receipt_id, job = await self._deps.people.receive(
+            order_id, counted.who, _delivered(counted), allow_over=counted.confirm_over
+        )
+        return {**await self._go_on(job), "receiptId": receipt_id}
+
+    async def _run_id(self, name: str) -> str:
+        run_id = await views.find_run_id(self._deps.database, name)
+        if run_id is None:
+            raise NotFoundError(f"there is no run or order {name}")
+        return run_id
+
+    async def _go_on(self, job: NextJob) -> dict[str, Any]:
+        await enqueue_next(self._deps.bull, job)
+        return {"success": True, "runId": job.run_id, "stage": job.stage, "jobId": job.job_id}
+
+
+def _delivered(counted: Counted) -> Delivered:
+    if counted.all and counted.lines:
+        raise InvalidError("say either all or lines, not both")
+    if counted.all:
+        return "all"
+    names = [line.sku for line in counted.lines]
+    if len(set(names)) < len(names):
+        raise InvalidError("a line is named twice; add its units up")
+    return {line.sku: Units(line.accepted, line.rejected) for line in counted.lines}

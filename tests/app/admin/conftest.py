@@ -1,0 +1,101 @@
+"""The app over real servers, asked in-process; `test_server.py` asks over a socket."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable
+from typing import Any
+
+import anyio
+import httpx
+import pytest
+
+from app.admin.api import create_app
+from app.admin.deps import AdminDeps, Health
+from app.connections import Connections, open_connections
+from app.db.people import People
+from app.db.session import Database, PoolSize
+from app.redis_link import ConnectionState
+from pipeline.clock import SystemClock
+from pipeline.queue.bull import Bull
+from tests.app.db.given import Given
+from tests.app.held import held
+
+
+class Progress:
+    """Remembers what was told."""
+
+    def __init__(self) -> None:
+        self.told: list[tuple[str, str, str, Any]] = []
+
+    async def tell(self, run_id: str, stage: str, event: str, details: Any) -> None:
+        self.told.append((run_id, stage, event, details))
+
+
+@pytest.fixture
+async def database(database_url: str) -> AsyncIterator[Database]:
+    database = Database(database_url, PoolSize(4))
+    yield database
+    await database.close()
+
+
+@pytest.fixture
+def given(database: Database) -> Given:
+    return Given(database)
+
+
+@pytest.fixture
+async def connections(redis_url: str) -> AsyncIterator[Connections]:
+    all_ready = anyio.Event()
+    ready: set[str] = set()
+
+    def changed(state: ConnectionState) -> None:
+        if state.state == "ready":
+            ready.add(state.name)
+        if ready == {"commands", "leases", "events"}:
+            all_ready.set()
+
+    async with held(open_connections(redis_url, SystemClock(), on_change=changed)) as opened:
+        await all_ready.wait()
+        yield opened
+
+
+@pytest.fixture
+def bull(connections: Connections) -> Bull:
+    return Bull(connections.commands)
+
+
+@pytest.fixture
+def make_deps(database: Database, bull: Bull, connections: Connections) -> Callable[..., AdminDeps]:
+    async def nobody() -> list[str]:
+        return []
+
+    def make(**changed: Any) -> AdminDeps:
+        defaults: dict[str, Any] = {
+            "database": database,
+            "bull": bull,
+            "people": People(database),
+            "progress": Progress(),
+            "clock": SystemClock(),
+            "connections": connections.states,
+            "health": lambda: Health(queues=("ai-parsing",)),
+            "foreign": nobody,
+            "version": "1.2.3",
+        }
+        return AdminDeps(**(defaults | changed))
+
+    return make
+
+
+@pytest.fixture
+def deps(make_deps: Callable[..., AdminDeps]) -> AdminDeps:
+    return make_deps()
+
+
+@pytest.fixture
+async def client(deps: AdminDeps) -> AsyncIterator[httpx.AsyncClient]:
+    async with asking(deps) as client:
+        yield client
+
+
+def asking(deps: AdminDeps, base_url: str = "http://localhost:8080") -> httpx.AsyncClient:
+    return httpx.AsyncClient(transport=httpx.ASGITransport(create_app(deps)), base_url=base_url)

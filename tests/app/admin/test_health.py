@@ -1,0 +1,111 @@
+"""Green means consuming; red says why."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import replace
+
+import httpx
+import pytest
+
+from app.admin.deps import AdminDeps, Health
+from app.connections import Connections
+from app.consumers import foreign_consumers
+from app.db.session import Database
+from pipeline import flow
+from pipeline.queue.job import QueueSweep, SweepReport
+from pipeline.runner import Outcome
+from tests.app.admin.conftest import asking
+from tests.app.db.given import Given
+
+
+async def test_ready_shows_three_connections_the_schema_and_what_is_consumed(client: httpx.AsyncClient) -> None:
+    answer = await client.get("/ready")
+    body = answer.json()
+    assert (answer.status_code, body["status"], body["reasons"]) == (200, "ready", [])
+    assert [(one["name"], one["state"]) for one in body["redis"]] == [
+        ("commands", "ready"),
+        ("leases", "ready"),
+        ("events", "ready"),
+    ]
+    assert body["database"]["revision"] == body["database"]["expected"]
+    assert (body["consuming"], body["queues"]) == (True, ["ai-parsing"])
+
+
+async def test_a_worker_in_trouble_is_not_ready_but_alive(make_deps: Callable[..., AdminDeps]) -> None:
+    trouble = Health(queues=("ai-parsing",), trouble="worker: no sweep for 99 s")
+    async with asking(make_deps(health=lambda: trouble)) as client:
+        answer = await client.get("/ready")
+        assert (answer.status_code, answer.json()["reasons"]) == (503, ["worker: no sweep for 99 s"])
+        assert answer.json()["consuming"] is False
+        assert (await client.get("/live")).status_code == 200
+
+
+async def test_a_process_that_only_serves_the_page_is_ready_without_consuming(
+    make_deps: Callable[..., AdminDeps],
+) -> None:
+    async with asking(make_deps(health=Health)) as client:
+        answer = await client.get("/ready")
+        assert (answer.status_code, answer.json()["consuming"]) == (200, False)
+
+
+async def test_each_lost_connection_is_a_reason(make_deps: Callable[..., AdminDeps], connections: Connections) -> None:
+    def states() -> list[object]:
+        return [replace(state, state="reconnecting") for state in connections.states()]
+
+    async with asking(make_deps(connections=states)) as client:
+        answer = await client.get("/ready")
+    assert answer.status_code == 503
+    assert answer.json()["reasons"] == [f"redis {name}: reconnecting" for name in ("commands", "leases", "events")]
+
+
+async def test_a_database_that_is_away_is_a_reason_and_metrics_go_on(make_deps: Callable[..., AdminDeps]) -> None:
+    away = Database("postgresql://nobody@127.0.0.1:1/none")
+    async with asking(make_deps(database=away)) as client:
+        answer = await client.get("/ready")
+        assert answer.status_code == 503
+        assert answer.json()["reasons"][0].startswith("database: ")
+        assert "po_database_up 0.0" in (await client.get("/metrics")).text
+        assert (await client.get("/api/orders")).json()["error"] == "unavailable"
+    await away.close()
+
+
+async def test_metrics_have_our_prefix_and_no_label_but_three(deps: AdminDeps, given: Given) -> None:
+    await given.run("r", state="running", due_stage="shopify-sync")
+    deps.metrics.attempt_settled("ai-parsing", Outcome.FINISHED, 0.2)
+    deps.metrics.attempt_raised("ai-parsing", ValueError("secret text"))
+    swept = QueueSweep(waiting=7, active=2, delayed=1, paused=True)
+    deps.metrics.queues_swept(SweepReport(ran=True, epoch_present=True, now_ms=0, queues={"ai-parsing": swept}))
+    async with asking(deps) as client:
+        text = (await client.get("/metrics")).text
+    lines = [line for line in text.splitlines() if not line.startswith("#")]
+    assert all(line.startswith("po_") for line in lines)
+    assert {label for line in lines for label in re.findall(r'(\w+)="', line)} <= {"queue", "outcome", "error", "le"}
+    for expected in (
+        'po_attempts_total{outcome="finished",queue="ai-parsing"} 1.0',
+        'po_attempt_errors_total{error="ValueError",queue="ai-parsing"} 1.0',
+        'po_hop_seconds_count{queue="ai-parsing"} 1.0',
+        'po_queue_waiting_jobs{queue="ai-parsing"} 7.0',
+        'po_runs{outcome="running"} 1.0',
+        'po_runs_due{queue="shopify-sync"} 1.0',
+        "po_redis_connections_ready 3.0",
+        "po_database_up 1.0",
+    ):
+        assert expected in lines
+    assert "secret text" not in text
+
+
+async def test_a_bull_worker_on_our_queues_is_named(connections: Connections) -> None:
+    assert await foreign_consumers(connections.commands, "bull", flow.NAMES) == []
+    # What bull does with the connection it blocks on: base64 of "shopify-sync".
+    await connections.commands.call("CLIENT", "SETNAME", "bull:c2hvcGlmeS1zeW5j")
+    [found] = await foreign_consumers(connections.commands, "bull", flow.NAMES)
+    assert found.startswith("shopify-sync is consumed by a bull worker at 127.0.0.1:")
+
+
+@pytest.mark.parametrize("path", ["/api/openapi.json"])
+async def test_every_endpoint_says_what_it_does(client: httpx.AsyncClient, path: str) -> None:
+    paths = (await client.get(path)).json()["paths"]
+    assert "/api/orders/{name}/receipts" in paths
+    assert all(operation["description"] for methods in paths.values() for operation in methods.values())
