@@ -129,9 +129,9 @@ def find_last(text: str, style: NumberStyle) -> Decimal | None:
 def currency_of(text: str) -> str:
     """The ISO code a text names by code or by sign, empty if none or if it is only a sign many countries share."""
     cleaned = clean(text)
-    for word in re.findall(r"\b[A-Z]{3}\b", cleaned):
-        if word in CURRENCIES:
-            return word
+    for word in re.finditer(r"\b[A-Z]{3}\b", cleaned):
+        if word[0] in CURRENCIES:
+            return word[0]
     for sign, code in sorted(SIGNS.items(), key=lambda item: -len(item[0])):
         if sign in cleaned:
             return code
@@ -143,16 +143,15 @@ def _own_mark(number: str) -> str:
     marks = [character for character in number if character in ".,"]
     if not marks:
         return ""
-    last, tail = marks[-1], number[number.rfind(marks[-1]) + 1 :]
-    if len(marks) == 1 and set(number) & {" ", "'"}:
-        return last
-    if len(set(marks)) > 1:
-        return last if marks.count(last) == 1 else ""
-    if len(marks) > 1:
-        return "," if last == "." else "."
-    head = number[: number.index(last)]
-    ambiguous = len(tail) == _GROUP and head not in ("", "0") and len(head) <= _GROUP
-    return "" if ambiguous else last
+    last, other = marks[-1], "," if marks[-1] == "." else "."
+    if len(marks) == 1:
+        head, _, tail = number.partition(last)
+        grouped_otherwise = " " in number or "'" in number
+        ambiguous = len(tail) == _GROUP and head not in ("", "0") and len(head) <= _GROUP
+        return "" if ambiguous and not grouped_otherwise else last
+    if len(set(marks)) == 1:
+        return other
+    return last if marks.count(last) == 1 else ""
 
 
 def _number(text: str, style: NumberStyle) -> Decimal | None:

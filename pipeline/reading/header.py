@@ -42,11 +42,11 @@ class Header:
     evidence: dict[str, Evidence] = field(default_factory=dict)
 
 
-def find_header(kind: DocumentKind, labelled: Sequence[Labelled], texts: Sequence[str]) -> Header:
-    """Read the header of a document of that kind."""
+def find_header(kind: DocumentKind, labelled: Sequence[Labelled], texts: Sequence[str], prose: Sequence[str]) -> Header:
+    """Read the header of a document of that kind. `texts` are values, `prose` is everything outside the table."""
     header = Header()
     _numbers(header, kind, labelled)
-    _currency(header, labelled, texts)
+    _currency(header, labelled, texts, prose)
     _dates(header, labelled, texts)
     _terms(header, labelled)
     return header
@@ -72,23 +72,27 @@ def _numbers(header: Header, kind: DocumentKind, labelled: Sequence[Labelled]) -
     header.references = {each.value: code for each, (code, _) in found.items() if each is not own}
 
 
-def _currency(header: Header, labelled: Sequence[Labelled], texts: Sequence[str]) -> None:
+def _currency(header: Header, labelled: Sequence[Labelled], texts: Sequence[str], prose: Sequence[str]) -> None:
     for each in labelled:
         code = amounts.currency_of(each.value.text) if each.field is Field.CURRENCY else ""
         if code:
             header.currency = code
             header.evidence["currency"] = Evidence(confidence=0.98, where=each.where, text=each.value.text)
             return
-    votes = Counter(code for text in texts if (code := amounts.currency_of(text)))
+    votes = _votes(texts) or _votes(prose)
     if votes:
         code, count = votes.most_common(1)[0]
         # A bare dollar sign is used by twenty countries; a code or a euro sign is not.
-        spelled = any(code in text for text in texts) or code in {"EUR", "GBP"}
+        spelled = any(code in text for text in (*texts, *prose)) or code in {"EUR", "GBP"}
         alone = count == sum(votes.values())
         header.currency = code
         header.evidence["currency"] = Evidence(
             confidence=(0.9 if spelled else 0.75) if alone else 0.5, where="amounts", text=code
         )
+
+
+def _votes(texts: Sequence[str]) -> Counter[str]:
+    return Counter(code for text in texts if (code := amounts.currency_of(text)))
 
 
 def _dates(header: Header, labelled: Sequence[Labelled], texts: Sequence[str]) -> None:

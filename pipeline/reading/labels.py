@@ -119,6 +119,8 @@ def _column(sheet: Sheet, number: int, cell: Cell) -> Iterator[tuple[Line, Cell]
     """The cells right below, until a gap, a label or the block's usual length ends them."""
     for line in sheet.lines[number + 1 : number + 1 + _BLOCK_LINES]:
         under = next((each for each in line.cells if each.overlaps(cell) or abs(each.left - cell.left) < 1), None)
-        if under is None or line.drop > _FAR_BELOW or split_label(under)[0] or under.text.endswith(":"):
+        if under is None or line.drop > _FAR_BELOW or under.text.endswith(":"):
+            return
+        if any(split_label(each)[0] for each in line.cells if each.left <= under.left):
             return
         yield line, under

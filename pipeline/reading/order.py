@@ -61,7 +61,8 @@ def _order(
     style: NumberStyle,
 ) -> ExtractedOrder:
     texts = [*(each.value.text for each in labelled), *(text for table in found.tables for text in _texts(table))]
-    header = find_header(kind.kind, labelled, texts)
+    prose = [line.text for sheet in found.outside for line in sheet.lines]
+    header = find_header(kind.kind, labelled, texts, prose)
     parties = NO_PARTIES
     if kind.kind is not DocumentKind.UNKNOWN:
         parties = find_parties(kind.kind, found.outside, labelled, own_names)
@@ -156,7 +157,7 @@ def _closing(tables: Sequence[Table]) -> list[Labelled]:
 
 def _confidence(order: ExtractedOrder) -> float:
     """As good as its weakest part: the kind, the header on average, the lines on average."""
-    header = [order.evidence.get(name, _NOTHING).confidence for name in ("number", "supplier", "total")]
+    header = [order.evidence.get(name, _NOTHING).confidence for name in ("number", "supplier")]
     lines = [line.evidence.confidence for line in order.lines]
     parts = [order.kind_confidence, 0.4 + 0.6 * sum(header) / len(header)]
     if lines:

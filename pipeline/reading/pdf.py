@@ -27,15 +27,15 @@ def read_pages(content: bytes) -> tuple[Sheet, ...]:
     """The text pages, in order. Pages without text are left out (see `render_pages`)."""
     try:
         with pdfplumber.open(BytesIO(content)) as document:
-            if len(document.pages) > MAX_PAGES:
-                raise Refused("document_too_large", f"the PDF has more than {MAX_PAGES} pages")
-            sheets = [_page(page, number) for number, page in enumerate(document.pages, start=1)]
-    except Refused:
-        raise
+            pages = len(document.pages)
+            readable = document.pages if pages <= MAX_PAGES else []
+            sheets = [_page(page, number) for number, page in enumerate(readable, start=1)]
     except PdfminerException as error:
         raise _refusal(error) from None
     except Exception as error:  # noqa: BLE001 - whatever a parser says about hostile bytes, it is their fault
         raise Refused("damaged_document", f"the PDF cannot be opened ({type(error).__name__})") from None
+    if pages > MAX_PAGES:
+        raise Refused("document_too_large", f"the PDF has more than {MAX_PAGES} pages")
     return tuple(sheet for sheet in sheets if sum(len(line.text) for line in sheet.lines) >= _LEAST_LETTERS)
 
 
