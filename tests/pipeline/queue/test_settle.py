@@ -229,7 +229,7 @@ async def test_a_smaller_count_removes_at_most_a_hundred_per_call(
 
 
 async def test_a_dead_letter_waits_in_failed_until_a_person_replays_it(
-    bull: Bull, enqueue: Enqueuer, claim: Claimer, published: Published
+    bull: Bull, raw: redis.Redis, enqueue: Enqueuer, claim: Claimer, published: Published
 ) -> None:
     await enqueue("a")
     job = await claim()
@@ -239,6 +239,9 @@ async def test_a_dead_letter_waits_in_failed_until_a_person_replays_it(
     assert (channel, json.loads(payload)) == ("failed", {"jobId": "a", "val": WHY.reason})
     assert await bull.state(QUEUE, "a") == "failed"
 
+    raw.set(BASE + "a:lock", "somebody")
+    assert not await bull.replay(QUEUE, "a")
+    raw.delete(BASE + "a:lock")
     assert await bull.replay(QUEUE, "a")
     assert not await bull.replay(QUEUE, "a")
     again = await claim()
