@@ -120,7 +120,7 @@ class Sample:
             "outcome": "completed" if goes_on else "needs_review",
             "reason": self.reason,
             "kind": paper.kind,
-            "supplier": paper.supplier,
+            "supplier": paper.supplier if paper.items else "",
             "number": paper.number,
             "currency": paper.currency,
             "total": str(paper.total) if paper.items else None,

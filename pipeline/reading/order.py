@@ -19,14 +19,12 @@ from pipeline.reading.layout import Sheet, plain_text
 from pipeline.reading.limits import MAX_TEXT
 from pipeline.reading.lines import adding_up, read_lines
 from pipeline.reading.outcome import ReadOutcome
-from pipeline.reading.parties import NO_PARTIES, find_parties
+from pipeline.reading.parties import find_parties
 from pipeline.reading.sums import find_sums
 from pipeline.reading.table import Table, Tables, find_tables
 from pipeline.reading.vocabulary import Column, Field
 
-_WITHOUT_LINES = frozenset(
-    {DocumentKind.STATEMENT, DocumentKind.PRICE_LIST, DocumentKind.STOCK_REPORT, DocumentKind.UNKNOWN}
-)
+_WITHOUT_LINES = frozenset({DocumentKind.STATEMENT, DocumentKind.PRICE_LIST, DocumentKind.STOCK_REPORT})
 _GUESSED_KIND = 0.6
 _NOTHING = Evidence(confidence=0.0, where="")
 _UNKNOWN = KindFound(DocumentKind.UNKNOWN, _NOTHING)
@@ -43,6 +41,8 @@ def read_order(sheets: Sequence[Sheet], own_names: Sequence[str], reader: str) -
     if not lines:
         lines = find_itemised(found.outside, style)
     kind = _kind(sheets, labelled, tables, listed=bool(tables or lines))
+    if kind.kind is DocumentKind.UNKNOWN:
+        return ReadOutcome(_no_order(kind, reader), text=text)
     if kind.kind in _WITHOUT_LINES:
         lines = ()
     elif not lines:
@@ -63,9 +63,7 @@ def _order(
     texts = [*(each.value.text for each in labelled), *(text for table in found.tables for text in _texts(table))]
     prose = [line.text for sheet in found.outside for line in sheet.lines]
     header = find_header(kind.kind, labelled, texts, prose)
-    parties = NO_PARTIES
-    if kind.kind is not DocumentKind.UNKNOWN:
-        parties = find_parties(kind.kind, found.outside, labelled, own_names)
+    parties = find_parties(kind.kind, found.outside, labelled, own_names)
     sums = find_sums(labelled, style)
     charged = any(line.kind is LineKind.CHARGE for line in lines)
     return ExtractedOrder(
@@ -83,6 +81,13 @@ def _order(
         # Freight that is a line is not freight again.
         **{**sums.values, "freight": None if charged else sums.values["freight"]},
         evidence={"kind": kind.evidence, **header.evidence, **parties.evidence, **sums.evidence},
+    )
+
+
+def _no_order(kind: KindFound, reader: str) -> ExtractedOrder:
+    """What is known of a paper that is no order: only that. Its dates and sums are about something else."""
+    return ExtractedOrder(
+        kind=kind.kind, kind_confidence=0.0, confidence=0.0, evidence={"kind": kind.evidence}, reader=reader
     )
 
 

@@ -31,9 +31,6 @@ class Parties:
     evidence: dict[str, Evidence]
 
 
-NO_PARTIES = Parties(Party(), Party(), {})
-
-
 def find_parties(
     kind: DocumentKind, sheets: Sequence[Sheet], labelled: Sequence[Labelled], own_names: Sequence[str]
 ) -> Parties:
