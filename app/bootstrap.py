@@ -12,7 +12,6 @@ from dataclasses import dataclass
 
 import httpx
 
-from app.adapters.addresses import PublicOnlyTransport
 from app.adapters.documents import DocumentSources, FetchedDocuments
 from app.adapters.images import WebImages
 from app.adapters.progress import UpstreamProgress
@@ -156,7 +155,9 @@ async def _stages(core: Core, stack: AsyncExitStack, reach: Callable[[str], None
     model = NoModel()
     shops = Shops(shop_http, core.merchants.credentials, core.clock)
     ledger = Ledger(PostgresEffects(core.database), reach)
-    reader = await stack.enter_async_context(ChildReader())
+    reader = ChildReader()
+    if flow.FIRST in settings.stage_names:  # no child process where nothing is read
+        await stack.enter_async_context(reader)
     stages: tuple[Stage, ...] = (
         AiParsing(documents, reader, model),
         DatabaseSave(orders, orders),

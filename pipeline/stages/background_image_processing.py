@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from itertools import groupby
+from itertools import chain, groupby, repeat
 from typing import Any
 
 from pipeline.clock import Clock
@@ -24,9 +24,13 @@ from pipeline.ports import Effect, EncodedImage, Images, ImageStore, Shop, ShopM
 
 FETCH_TRIES = 3
 FETCH_PAUSE_S = 2.0
-POLL_S = 1.0
+POLL_S = (0.25, 0.5, 1.0, 2.0)
+"""Pauses between looks at a product's pictures; the last one repeats."""
 POLL_S_MAX = 60.0
 """The shop takes seconds for a picture, rarely longer; after a minute it is attached and still in work."""
+
+HUNG = "hung"
+"""Attached, and the shop has not yet said whether it can use it. Never leaves this stage."""
 
 ALT_MAX = 512
 _EXTENSIONS = {"image/jpeg": "jpg", "image/png": "png"}
@@ -49,16 +53,21 @@ class BackgroundImageProcessing:
         if not candidates:
             return Done(AttachedImages())
         shop = await self._shops.of(given.run.merchant)
-        fates: list[AttachedImage] = []
+        fates: dict[str, AttachedImage] = {}
         for product_id, group in groupby(candidates, key=lambda one: one.product_id):
             seen: dict[str, str] = {}  # sha256 -> the picture that has it; within one product
             for image in group:
-                fates.append(await self._settle(given, shop, image, seen) if product_id else _homeless(image))
-                await given.progress(len(fates) / len(candidates), f"{len(fates)} of {len(candidates)} pictures")
-        return Done(AttachedImages(images=tuple(fates)))
+                fates[image.id] = await self._hang(given, shop, image, seen) if product_id else _homeless(image)
+                done = len(fates) / (len(candidates) + 1)
+                await given.progress(done, f"{len(fates)} of {len(candidates)} pictures")
+        # All hang before the first is waited for: the shop works on them side by side.
+        for image in candidates:
+            if fates[image.id].state == HUNG:
+                fates[image.id] = await self._await_ready(shop, image, fates[image.id])
+        return Done(AttachedImages(images=tuple(fates.values())))
 
-    async def _settle(self, given: StageInput, shop: Shop, image: StoredImage, seen: dict[str, str]) -> AttachedImage:
-        """One picture's fate. What only concerns this picture becomes its reason."""
+    async def _hang(self, given: StageInput, shop: Shop, image: StoredImage, seen: dict[str, str]) -> AttachedImage:
+        """One picture on its product, or why not. What only concerns this picture becomes its reason."""
         try:
             answer = await self._attach(given, shop, image, seen)
         except (_Unfetched, VendorRefused) as failed:
@@ -68,9 +77,7 @@ class BackgroundImageProcessing:
             return AttachedImage(image_id=image.id, state="duplicate", reason="the product has this picture", **facts)
         if answer["sha256"]:
             seen.setdefault(answer["sha256"], image.id)
-        media = await self._await_ready(shop, image, answer["media_id"])
-        state, reason = _verdict(media)
-        return AttachedImage(image_id=image.id, state=state, media_id=answer["media_id"], reason=reason, **facts)
+        return AttachedImage(image_id=image.id, state=HUNG, media_id=answer["media_id"], **facts)
 
     async def _attach(self, given: StageInput, shop: Shop, image: StoredImage, seen: Mapping[str, str]) -> Answer:
         """Fetch, upload and attach through the ledger; the answer says which medium it became, or none."""
@@ -111,14 +118,16 @@ class BackgroundImageProcessing:
             await self._clock.sleep(FETCH_PAUSE_S * tries)
         raise AssertionError  # the last try returns or raises
 
-    async def _await_ready(self, shop: Shop, image: StoredImage, media_id: str) -> ShopMedia | None:
-        """The medium once the shop is done with it, or as it is when our patience ends; None if it was deleted."""
+    async def _await_ready(self, shop: Shop, image: StoredImage, hung: AttachedImage) -> AttachedImage:
+        """The picture's fate once the shop is done with it, or when our patience ends."""
         deadline = self._clock.monotonic() + POLL_S_MAX
-        while True:
-            media = next((one for one in await shop.media(image.product_id) if one.id == media_id), None)
+        for pause_s in chain(POLL_S, repeat(POLL_S[-1])):
+            media = next((one for one in await shop.media(image.product_id) if one.id == hung.media_id), None)
             if media is None or media.status in {"READY", "FAILED"} or self._clock.monotonic() >= deadline:
-                return media
-            await self._clock.sleep(POLL_S)
+                break
+            await self._clock.sleep(pause_s)
+        state, reason = _verdict(media)
+        return hung.model_copy(update={"state": state, "reason": reason})
 
 
 class _Unfetched(Exception):

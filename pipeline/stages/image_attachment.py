@@ -31,8 +31,6 @@ class ImageAttachment:
         """Drafts -> candidate pictures; Review with every doubt so far unless nothing needs a person."""
         drafts = given.get(Drafts).drafts
         choice = ImageChoice(images=tuple(image for draft in drafts for image in candidates(draft)))
-        if given.run.approved_by:
-            return Done(choice)
         reasons = reasons_to_review(given.run.merchant.settings, _doubts(given), await self._confirmed_orders(given))
         return Review(reasons, choice) if reasons else Done(choice)
 

@@ -70,9 +70,15 @@ async def _work(given: dict[str, Any], stage: str, gap: str, passes: int) -> Non
 
 
 class _Failing:
-    """A stage that fails in a way that counts."""
+    """A stage whose first attempt fails in a way that counts; others hang until the process is gone."""
+
+    def __init__(self) -> None:
+        self._failed = False
 
     async def run(self, given: StageInput) -> StageResult:
+        if self._failed:
+            await anyio.sleep_forever()
+        self._failed = True
         raise Retry(f"{given.stage} fails on purpose")
 
 
