@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import ssl
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from contextlib import suppress
 from ipaddress import IPv4Address, ip_address, ip_network
@@ -109,6 +110,15 @@ async def resolve(host: str, port: int) -> Sequence[str]:
     return list(dict.fromkeys(str(address[0]) for *_, address in found))
 
 
+def unpooled(verify: ssl.SSLContext | bool = True) -> httpx.AsyncHTTPTransport:
+    """A transport that keeps no connection.
+
+    A pool knows connections by address, and two names may share one: the second name would ride on TLS that
+    was checked for the first.
+    """
+    return httpx.AsyncHTTPTransport(verify=verify, trust_env=False, limits=httpx.Limits(max_keepalive_connections=0))
+
+
 class PublicOnlyTransport(httpx.AsyncBaseTransport):
     """Sends a request to a public address or not at all.
 
@@ -125,11 +135,7 @@ class PublicOnlyTransport(httpx.AsyncBaseTransport):
     ) -> None:
         self._trusted = frozenset(base_of(httpx.URL(base)) for base in trusted_bases)
         self._resolve = resolve
-        # No connection is kept: the pool knows connections by address, and two names may share one, so a
-        # second name would ride on TLS that was checked for the first.
-        self._inner = inner or httpx.AsyncHTTPTransport(
-            trust_env=False, limits=httpx.Limits(max_keepalive_connections=0)
-        )
+        self._inner = inner or unpooled()
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         """One request, to the first of the host's addresses that takes a connection."""

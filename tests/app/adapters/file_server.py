@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager, closing, suppress
 from dataclasses import dataclass, field
@@ -22,18 +23,24 @@ class FileServer:
     """`answers` by path; a path without one is 404. `requests` are all that came."""
 
     base: str = ""
+    port: int = 0
     answers: dict[str, Answer] = field(default_factory=dict)
     requests: list[Request] = field(default_factory=list)
 
 
-def reply(body: bytes = b"", *, status: int = 200, length: int | None = None, **headers: str) -> Answer:
-    """A whole answer; `length` may lie."""
+def reply(
+    body: bytes = b"", *, status: int = 200, length: int | None = None, keep: bool = False, **headers: str
+) -> Answer:
+    """A whole answer; `length` may lie, `keep` says that the connection may be used again."""
 
     async def answer(writer: asyncio.StreamWriter) -> None:
         lines = [f"HTTP/1.1 {status} Status", f"Content-Length: {len(body) if length is None else length}"]
         lines += [f"{name.replace('_', '-')}: {value}" for name, value in headers.items()]
-        writer.write("\r\n".join([*lines, "Connection: close", "", ""]).encode() + body)
+        lines.append(f"Connection: {'keep-alive' if keep else 'close'}")
+        writer.write("\r\n".join([*lines, "", ""]).encode() + body)
         await writer.drain()
+        if keep:
+            await asyncio.sleep(60)  # cut off when the server ends
 
     return answer
 
@@ -52,8 +59,8 @@ def endless(chunk: bytes = b"x" * 65536, *, pause_s: float = 0.0) -> Answer:
 
 
 @asynccontextmanager
-async def file_server() -> AsyncIterator[FileServer]:
-    """Serve until the block ends; whatever is still being answered is cut off."""
+async def file_server(tls: ssl.SSLContext | None = None) -> AsyncIterator[FileServer]:
+    """Serve until the block ends, over TLS if asked; whatever is still being answered is cut off."""
     server = FileServer()
     open_connections: set[asyncio.Task[None]] = set()
 
@@ -70,8 +77,9 @@ async def file_server() -> AsyncIterator[FileServer]:
         open_connections.add(task)
         task.add_done_callback(open_connections.discard)
 
-    listener = await asyncio.start_server(connected, "127.0.0.1", 0)
-    server.base = f"http://127.0.0.1:{listener.sockets[0].getsockname()[1]}"
+    listener = await asyncio.start_server(connected, "127.0.0.1", 0, ssl=tls)
+    server.port = listener.sockets[0].getsockname()[1]
+    server.base = f"{'http' if tls is None else 'https'}://127.0.0.1:{server.port}"
     try:
         yield server
     finally:

@@ -3,14 +3,31 @@
 from __future__ import annotations
 
 import ipaddress
+import ssl
 from collections.abc import AsyncIterator, Sequence
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import httpx
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+from cryptography.x509.oid import NameOID
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.adapters.addresses import PublicOnlyTransport, RefusedAddressError, check_link, is_listed, is_public, resolve
+from app.adapters.addresses import (
+    PublicOnlyTransport,
+    RefusedAddressError,
+    check_link,
+    is_listed,
+    is_public,
+    resolve,
+    unpooled,
+)
+from tests.app.adapters.file_server import file_server, reply
 
 PUBLIC = "93.184.215.14"
 
@@ -177,6 +194,53 @@ async def test_a_redirect_inside_is_refused_although_the_client_follows_it(
             "https://shop.example/", headers={"x-redirect-to": "http://inside.example/"}, follow_redirects=True
         )
     assert [request.headers["host"] for request in wire.requests] == ["shop.example"]
+
+
+class _Rerouted(httpx.AsyncBaseTransport):
+    """The wire, except that what goes to a public address arrives at a port of ours."""
+
+    def __init__(self, trusted: ssl.SSLContext, port: int) -> None:
+        self._inner = unpooled(trusted)
+        self._port = port
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        request.url = request.url.copy_with(host="127.0.0.1", port=self._port)
+        return await self._inner.handle_async_request(request)
+
+    async def aclose(self) -> None:
+        await self._inner.aclose()
+
+
+def _tls_for(name: str, folder: Path) -> tuple[ssl.SSLContext, ssl.SSLContext]:
+    """What trusts, and what serves, a certificate for one name."""
+    key, now = ec.generate_private_key(ec.SECP256R1()), datetime.now(UTC)
+    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
+    certificate = (
+        x509.CertificateBuilder(subject, subject, key.public_key(), x509.random_serial_number())
+        .not_valid_before(now - timedelta(days=1))
+        .not_valid_after(now + timedelta(days=1))
+        .add_extension(x509.SubjectAlternativeName([x509.DNSName(name)]), critical=False)
+        .sign(key, SHA256())
+    )
+    pem = certificate.public_bytes(Encoding.PEM)
+    both = folder / "certificate.pem"
+    both.write_bytes(pem + key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
+    served = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    served.load_cert_chain(both)
+    return ssl.create_default_context(cadata=pem.decode()), served
+
+
+async def test_a_pinned_connection_still_checks_the_certificate_of_the_name(tmp_path: Path) -> None:
+    """Two names on one address: the second may not ride on the certificate of the first."""
+    trusted, served = _tls_for("shop.example", tmp_path)
+    async with file_server(tls=served) as server:
+        server.answers["/"] = reply(keep=True)
+        names = _Names(shop_example=[[PUBLIC]], neighbour_example=[[PUBLIC]])
+        transport = PublicOnlyTransport(resolve=names, inner=_Rerouted(trusted, server.port))
+        async with httpx.AsyncClient(transport=transport) as client:
+            assert (await client.get("https://shop.example/")).status_code == 200
+            with pytest.raises(httpx.ConnectError, match="CERTIFICATE_VERIFY_FAILED"):
+                await client.get("https://neighbour.example/")
 
 
 async def test_the_next_address_is_tried_when_one_takes_no_connection() -> None:
