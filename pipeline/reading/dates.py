@@ -45,8 +45,11 @@ class DateStyle:
     certain: bool = False
 
 
-def decide(texts: Iterable[str], currency: str = "") -> DateStyle:
-    """The document's order of day and month: proved by a number above 12, else by the currency's habit."""
+def decide(texts: Iterable[str], currency: str = "", *, decimal_comma: bool = False) -> DateStyle:
+    """The document's order of day and month: proved by a number above 12, else by habit.
+
+    Who writes a decimal comma writes the day first; so do most who are not paid in dollars.
+    """
     day_first = month_first = 0
     for text in texts:
         for first, mark, second, _year in _NUMERIC.findall(text):
@@ -56,7 +59,7 @@ def decide(texts: Iterable[str], currency: str = "") -> DateStyle:
             month_first += int(second) > _MONTHS_PER_YEAR >= int(first)
     if day_first != month_first:
         return DateStyle(day_first=day_first > month_first, certain=True)
-    return DateStyle(day_first=currency in _DAY_FIRST_CURRENCIES)
+    return DateStyle(day_first=decimal_comma or currency in _DAY_FIRST_CURRENCIES)
 
 
 def find(text: str, style: DateStyle) -> tuple[date, bool] | None:

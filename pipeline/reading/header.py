@@ -10,6 +10,7 @@ from datetime import date
 
 from pipeline.domain.purchase_order import DocumentKind, Evidence
 from pipeline.reading import amounts, dates
+from pipeline.reading.amounts import NumberStyle
 from pipeline.reading.labels import Labelled
 from pipeline.reading.layout import Cell
 from pipeline.reading.vocabulary import NUMBER_FIELDS, Field
@@ -42,12 +43,14 @@ class Header:
     evidence: dict[str, Evidence] = field(default_factory=dict)
 
 
-def find_header(kind: DocumentKind, labelled: Sequence[Labelled], texts: Sequence[str], prose: Sequence[str]) -> Header:
+def find_header(
+    kind: DocumentKind, labelled: Sequence[Labelled], texts: Sequence[str], prose: Sequence[str], style: NumberStyle
+) -> Header:
     """Read the header of a document of that kind. `texts` are values, `prose` is everything outside the table."""
     header = Header()
     _numbers(header, kind, labelled)
     _currency(header, labelled, texts, prose)
-    _dates(header, labelled, texts)
+    _dates(header, labelled, texts, style)
     _terms(header, labelled)
     return header
 
@@ -95,8 +98,8 @@ def _votes(texts: Sequence[str]) -> Counter[str]:
     return Counter(code for text in texts if (code := amounts.currency_of(text)))
 
 
-def _dates(header: Header, labelled: Sequence[Labelled], texts: Sequence[str]) -> None:
-    style = dates.decide(texts, header.currency)
+def _dates(header: Header, labelled: Sequence[Labelled], texts: Sequence[str], numbers: NumberStyle) -> None:
+    style = dates.decide(texts, header.currency, decimal_comma=numbers.decimal == ",")
     wanted = (("order_date", (Field.ORDER_DATE, Field.DATE)), ("due_date", (Field.DUE_DATE,)))
     for name, fields in wanted:
         for each in (each for wanted_field in fields for each in labelled if each.field is wanted_field):

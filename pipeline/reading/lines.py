@@ -6,7 +6,7 @@ A row without a name or without a number is a part of another row. What is left 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
 
@@ -44,7 +44,7 @@ def read_lines(tables: Sequence[Table], style: NumberStyle) -> tuple[ExtractedLi
     """The lines of all tables, numbered through."""
     lines: list[ExtractedLine] = []
     for table in tables:
-        for item in _items(table, style):
+        for item in _filled_down(table, _items(table, style)):
             for line in _LineReader(table, item, style).lines():
                 if len(lines) == MAX_LINES:
                     return tuple(lines)
@@ -90,9 +90,24 @@ def _items(table: Table, style: NumberStyle) -> list[_Item]:
             waiting.append(row)
         elif named and not measured and _is_own_line(table, row):
             items.append(_item([row]))
-        elif named and items:
+        elif named and items and _goes_on(table, row):
             items[-1].notes.append(row.line.text)
     return items
+
+
+def _filled_down(table: Table, items: Iterable[_Item]) -> Iterator[_Item]:
+    """Where variants are rows, the product's name stands on its first row only, and so do options that repeat."""
+    places = [table.place(column) for column in (Column.DESCRIPTION, Column.PRODUCT)]
+    names = {place for place in places if place is not None}
+    options = [place for place, heading in enumerate(table.headings) if heading.option]
+    above: dict[int, Cell] = {}
+    for item in items:
+        if options and names and not any(item.cells.get(place) for place in names):
+            changed = next((number for number, place in enumerate(options) if place in item.cells), 0)
+            kept = [place for place in (*names, *options[:changed]) if place in above]
+            item.cells = {**{place: above[place] for place in kept}, **item.cells}
+        above = item.cells
+        yield item
 
 
 def _named(table: Table, row: Row) -> bool:
@@ -116,6 +131,12 @@ def _is_own_line(table: Table, row: Row) -> bool:
     code = _cell(table, row, Column.SKU) or _cell(table, row, Column.GTIN)
     name = _cell(table, row, Column.DESCRIPTION) or _cell(table, row, Column.PRODUCT)
     return bool(code and name and _CODE.fullmatch(code.text))
+
+
+def _goes_on(table: Table, row: Row) -> bool:
+    """Words under the name go on with it; words in the code's column alone are the heading of a section."""
+    names = [place for column in (Column.DESCRIPTION, Column.PRODUCT) if (place := table.place(column)) is not None]
+    return not names or any(row.cells[place] for place in names)
 
 
 def _item(rows: Sequence[Row]) -> _Item:

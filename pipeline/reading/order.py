@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from pipeline.domain.purchase_order import DocumentKind, Evidence, ExtractedLine, ExtractedOrder, LineKind
+from pipeline.domain.purchase_order import DocumentKind, Doubt, Evidence, ExtractedLine, ExtractedOrder, LineKind
 from pipeline.reading import amounts
 from pipeline.reading.amounts import NumberStyle
 from pipeline.reading.header import find_header
@@ -25,6 +25,8 @@ from pipeline.reading.table import Table, Tables, find_tables
 from pipeline.reading.vocabulary import Column, Field
 
 _WITHOUT_LINES = frozenset({DocumentKind.STATEMENT, DocumentKind.PRICE_LIST, DocumentKind.STOCK_REPORT})
+_ORDER_NUMBERS = frozenset({Field.PO_NUMBER, Field.ORDER_NUMBER, Field.INVOICE_NUMBER})
+_SEVERAL = 2
 _GUESSED_KIND = 0.6
 _NOTHING = Evidence(confidence=0.0, where="")
 _UNKNOWN = KindFound(DocumentKind.UNKNOWN, _NOTHING)
@@ -62,7 +64,7 @@ def _order(
 ) -> ExtractedOrder:
     texts = [*(each.value.text for each in labelled), *(text for table in found.tables for text in _texts(table))]
     prose = [line.text for sheet in found.outside for line in sheet.lines]
-    header = find_header(kind.kind, labelled, texts, prose)
+    header = find_header(kind.kind, labelled, texts, prose, style)
     parties = find_parties(kind.kind, found.outside, labelled, own_names)
     sums = find_sums(labelled, style)
     charged = any(line.kind is LineKind.CHARGE for line in lines)
@@ -80,6 +82,7 @@ def _order(
         lines=lines,
         # Freight that is a line is not freight again.
         **{**sums.values, "freight": None if charged else sums.values["freight"]},
+        doubts=_doubts(found.tables),
         evidence={"kind": kind.evidence, **header.evidence, **parties.evidence, **sums.evidence},
     )
 
@@ -146,6 +149,18 @@ def _repeated(tables: Sequence[Table]) -> list[Labelled]:
             if heading.field and first:
                 found.append(Labelled(heading.field, first[1], first[0], heading.cell.text))
     return found
+
+
+def _doubts(tables: Sequence[Table]) -> tuple[Doubt, ...]:
+    """An export of many orders is not one order; nobody may announce their sum under the first one's number."""
+    numbers: set[str] = set()
+    for table in tables:
+        places = [place for place, heading in enumerate(table.headings) if heading.field in _ORDER_NUMBERS]
+        numbers |= {cell.text for row in table.rows for place in places[:1] if (cell := row.cells[place])}
+    if len(numbers) < _SEVERAL:
+        return ()
+    named = ", ".join(sorted(numbers)[:3])
+    return (Doubt(code="several_orders", message=f"the file holds {len(numbers)} orders ({named}): split it by order"),)
 
 
 def _closing(tables: Sequence[Table]) -> list[Labelled]:

@@ -10,7 +10,7 @@ from pipeline.domain.purchase_order import DocumentKind, Evidence, Party
 from pipeline.reading.kind import by_title
 from pipeline.reading.labels import Labelled, split_label
 from pipeline.reading.layout import Cell, Line, Sheet
-from pipeline.reading.vocabulary import COLUMNS, PARTY_FIELDS, TITLES, Field
+from pipeline.reading.vocabulary import COLUMNS, NUMBER_FIELDS, PARTY_FIELDS, TITLES, Field
 from pipeline.reading.wording import compact, company_key, has_legal_form
 
 _EMAIL = re.compile(r"[\w.+-]+@([\w-]+(?:\.[\w-]+)+)")
@@ -97,9 +97,20 @@ def _letterheads(sheets: Sequence[Sheet]) -> list[_Candidate]:
     for number, line in enumerate(lines):
         if any(split_label(cell)[0] in PARTY_FIELDS for cell in line.cells):
             break
-        scored += [(_score(cell, number, domains), line, cell) for cell in line.cells if _could_be_name(cell)]
+        scored += [(_score(cell, number, domains), line, cell) for cell in _unlabelled(line) if _could_be_name(cell)]
     ranked = sorted((each for each in scored if each[0] > 0), key=lambda each: -each[0])
     return [_letterhead(score, line, cell) for score, line, cell in ranked]
+
+
+def _unlabelled(line: Line) -> list[Cell]:
+    """The cells that are not the value of a label beside them."""
+    labels = [None, *(split_label(cell)[0] for cell in line.cells)]
+    return [cell for label, cell in zip(labels, line.cells, strict=False) if not _is_value(label, cell)]
+
+
+def _is_value(label: Field | None, cell: Cell) -> bool:
+    """A title is spelled like the label of its number ("Invoice"), but what stands beside it is no number."""
+    return label is not None and (label not in NUMBER_FIELDS or any(letter.isdigit() for letter in cell.text))
 
 
 def _letterhead(score: float, line: Line, cell: Cell) -> _Candidate:

@@ -35,6 +35,8 @@ def find_sums(labelled: Sequence[Labelled], style: NumberStyle) -> Sums:
     choices = [(totals or [None]), *parts]
     proved = next((choice for choice in product(*choices) if _adds_up(choice)), None)
     chosen = proved or tuple(choice[0] for choice in choices)
+    if proved is None and len(parts[0]) > 1:
+        chosen = (chosen[0], None, *chosen[2:])  # several subtotals are sums of parts: none of them is the order's
     named = dict(zip(("total", "subtotal", "tax", "freight", "discount"), chosen, strict=True))
     confidence = _PROVED if proved else _PRINTED
     return Sums(

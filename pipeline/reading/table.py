@@ -23,6 +23,7 @@ _FURNITURE = re.compile(
 )
 _FAR = 3.0
 _IN_TABLE_TOTALS = frozenset({Field.FREIGHT, Field.DISCOUNT})
+_ITEM_NUMBERS = ((Column.QUANTITY, Column.SHIPPED, Column.INVOICED), (Column.UNIT_COST, Column.LINE_TOTAL))
 _NAMES = (Column.DESCRIPTION, Column.PRODUCT, Column.SKU, Column.POSITION)
 
 
@@ -65,24 +66,29 @@ def find_tables(sheets: Sequence[Sheet]) -> Tables:
     tables: list[Table] = []
     outside: list[Sheet] = []
     open_table: Table | None = None
+    closed = False
     for sheet in sheets:
-        reader = _SheetReader(sheet, None if sheet.grid else open_table)
+        reader = _SheetReader(sheet, None if sheet.grid else open_table, closed=closed)
         reader.read()
         tables += reader.tables
         outside.append(Sheet(sheet.name, tuple(reader.outside), sheet.grid))
-        open_table = reader.open_table
+        open_table, closed = reader.open_table, reader.closed
     return Tables(tuple(tables), tuple(outside))
 
 
 class _SheetReader:
-    """Goes down one sheet; `open_table` is the table being read, handed on to the next page if still open."""
+    """Goes down one sheet; `open_table` is the table being read, handed on to the next page.
 
-    def __init__(self, sheet: Sheet, open_table: Table | None) -> None:
+    A table whose sums have begun is `closed`, and opens again when an item follows: sums of parts are no end.
+    """
+
+    def __init__(self, sheet: Sheet, open_table: Table | None, *, closed: bool) -> None:
         self.sheet = sheet
         self.tables: list[Table] = []
         self.outside: list[Line] = []
         self.open_table = open_table
         self._cuts = [] if open_table is None else _cuts(open_table.headings, _body(sheet.lines))
+        self.closed = closed
         self._far = False
 
     def read(self) -> None:
@@ -109,18 +115,19 @@ class _SheetReader:
             self.open_table = Table(headings)
             self.tables.append(self.open_table)
         self._cuts = _cuts(headings, _body(below))
-        self._far = False
+        self.closed = self._far = False
 
     def _continue(self, table: Table, line: Line) -> None:
         if _FURNITURE.match(line.text):
             return
         row = Row(line, self._cells(table, line))
-        closes = _closing(table, row)
-        if closes:
+        if _closing(table, row):
             table.closing.append(row)
+            self.closed = True
+        if self.closed and not _is_item(table, row):
             self.outside.append(line)
-            self.open_table = None
             return
+        self.closed = False
         self._far = (self._far or line.drop > _FAR) and _only_text(row)
         if self._far:
             self.outside.append(line)
@@ -154,6 +161,19 @@ def _closing(table: Table, row: Row) -> bool:
         return False
     first = row.line.cells[0]
     return not named or total_label(first.text) is not None
+
+
+def _is_item(table: Table, row: Row) -> bool:
+    """Whether a row below sums is beyond doubt another item: a name, a quantity and money, each in its column."""
+    if any(total_label(cell.text) for cell in row.line.cells):
+        return False
+    named = any(row.cells[place] for column in _NAMES if (place := table.place(column)) is not None)
+    return named and all(_has_digit(table, row, columns) for columns in _ITEM_NUMBERS)
+
+
+def _has_digit(table: Table, row: Row, columns: Sequence[Column]) -> bool:
+    cells = [row.cells[place] for column in columns if (place := table.place(column)) is not None]
+    return any(cell is not None and cell.text.strip(" $\u20ac\u00a3")[:1].isdigit() for cell in cells)
 
 
 def _body(lines: Sequence[Line]) -> list[Line]:
