@@ -6,7 +6,10 @@ import json
 from pathlib import PurePath
 from typing import TYPE_CHECKING
 
+import structlog
+
 from pipeline import flow
+from pipeline.errors import PipelineError
 from pipeline.hand_off import hand_off
 from pipeline.queue.job import Enqueued, NewJob
 
@@ -18,10 +21,22 @@ if TYPE_CHECKING:
 _UPSTREAM_OPTIONS = {"removeOnComplete": 10, "removeOnFail": 50, "backoff": {"type": "exponential", "delay": 2000}}
 _UPSTREAM_ATTEMPTS = 3
 
+_log = structlog.get_logger()
+
 
 async def enqueue_next(bull: Bull, job: NextJob) -> Enqueued:
     """Enqueue the job a run waits for; its id makes that once, however often this is called."""
     return await bull.enqueue(job.stage, hand_off(job))
+
+
+async def try_enqueue_next(bull: Bull, job: NextJob) -> bool:
+    """The same after a person's command: done is done, and if Redis is away the reconciler enqueues later."""
+    try:
+        await enqueue_next(bull, job)
+    except PipelineError as error:
+        _log.warning("job not enqueued, the reconciler will", run_id=job.run_id, stage=job.stage, reason=str(error))
+        return False
+    return True
 
 
 async def enqueue_upload(bull: Bull, upload: Upload) -> Enqueued:

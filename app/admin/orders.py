@@ -11,7 +11,7 @@ from app.db import views
 from app.db.errors import InvalidError, NotFoundError
 from app.db.receiving import UNITS_MAX, Units
 from app.db.uploads import create_upload
-from app.enqueue import enqueue_next, enqueue_upload
+from app.enqueue import enqueue_upload, try_enqueue_next
 from pipeline.domain.intake import MAX_DOCUMENT_BYTES
 
 if TYPE_CHECKING:
@@ -142,8 +142,14 @@ class _Orders:
         return run_id
 
     async def _go_on(self, job: NextJob) -> dict[str, Any]:
-        await enqueue_next(self._deps.bull, job)
-        return {"success": True, "runId": job.run_id, "stage": job.stage, "jobId": job.job_id}
+        at_once = await try_enqueue_next(self._deps.bull, job)
+        return {
+            "success": True,
+            "runId": job.run_id,
+            "stage": job.stage,
+            "jobId": job.job_id,
+            "enqueued": at_once,
+        }
 
 
 def _delivered(counted: Counted) -> Delivered:

@@ -9,7 +9,7 @@ from fastapi import APIRouter
 from pydantic import BaseModel, Field
 
 from app.db.errors import ConflictError, InvalidError, NotFoundError
-from app.enqueue import enqueue_next
+from app.enqueue import try_enqueue_next
 from pipeline import flow
 from pipeline.errors import PipelineError
 
@@ -132,7 +132,7 @@ class _Queues:
         """Give a dead letter or a failed run another chance."""
         if again.run_id:
             job = await self._people.retry(again.run_id, "api")
-            await enqueue_next(self._bull, job)
+            await try_enqueue_next(self._bull, job)
             return {"success": True, "message": f"run {again.run_id} goes on at {job.stage}", "jobId": job.job_id}
         if not again.queue or not again.job_id:
             raise InvalidError("say which: queue and jobId, or runId")

@@ -1,0 +1,519 @@
+"""Every command of `python -m app`. Each is a few lines: what it does lives elsewhere, what it prints in cli_tables."""
+
+from __future__ import annotations
+
+import getpass
+import hashlib
+import json
+import logging
+import mimetypes
+import sys
+from collections.abc import Awaitable, Callable
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+
+import anyio
+import httpx
+import typer
+
+from app import logs
+from app.cli_tables import Screen
+from app.db import migrate as schema
+from app.db import views
+from app.db.errors import InvalidError, NotFoundError, RefusedError
+from app.db.merchants import MerchantError
+from app.db.receiving import Units
+from app.db.uploads import create_upload
+from app.enqueue import enqueue_upload, try_enqueue_next
+from app.settings import Settings, SettingsError, load_settings, redacted
+from pipeline.errors import PipelineError
+
+if TYPE_CHECKING:
+    from app.bootstrap import Core
+    from pipeline.run_store import NextJob
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    help="Takes suppliers' documents into a shop. Exit codes: 0 done, 1 refused (stderr says why), 2 not understood.",
+)
+merchants_app = typer.Typer(no_args_is_help=True, help="Who may be sent orders for.")
+health_app = typer.Typer(no_args_is_help=True, help="Ask the process that serves HTTP_HOST:HTTP_PORT.")
+app.add_typer(merchants_app, name="merchants")
+app.add_typer(health_app, name="health")
+
+WATCH_S = 1.0
+HEALTH_WITHIN_S = 5.0
+
+AsJson = Annotated[bool, typer.Option("--json", help="For programs.")]
+RunName = Annotated[str, typer.Argument(metavar="RUN", help="The run's id, or its order's, upload's or workflow's.")]
+Readable = Annotated[Path, typer.Argument(metavar="FILE", exists=True, dir_okay=False, readable=True)]
+
+
+@app.callback()
+def prepare() -> None:
+    """Log warnings as text on stderr; a worker sets up its own logs."""
+    logs.configure("text", level=logging.WARNING)
+
+
+# --------------------------------------------------------------------------------------- the processes
+
+
+@app.command()
+def worker() -> None:
+    """Consume the stages of STAGES and serve the page, until a signal comes."""
+    from app import worker_main
+
+    settings = _settings()
+    logs.configure(settings.log_format)
+    raise typer.Exit(worker_main.main(settings))
+
+
+@app.command()
+def demo(files: Annotated[list[Path] | None, typer.Argument(metavar="[FILE]...", exists=True)] = None) -> None:
+    """Run the main job on sample orders, or on your files, with servers and a shop of its own."""
+    from app import demo as demonstration
+
+    raise typer.Exit(demonstration.main(files or []))
+
+
+@app.command()
+def serve(data: Annotated[Path, typer.Option(help="Where the servers keep their data.")] = Path(".data")) -> None:
+    """Keep servers, a sandbox shop, a worker and the page running until Ctrl-C."""
+    from app import demo as demonstration
+
+    demonstration.serve(data)
+
+
+@app.command()
+def reconcile() -> None:
+    """Give every open run whose job is missing in Redis a job again, now."""
+    from pipeline.reconciler import Reconciler
+
+    async def work(core: Core) -> None:
+        found = await Reconciler(core.bull, core.runs, core.clock, every_s=0, quiet_s=0).run_once()
+        Screen().say(str(found))
+
+    _with_core(work)
+
+
+@app.command()
+def migrate() -> None:
+    """Bring the database to this release's schema."""
+    settings = _settings()
+    url = settings.database_migrate_url or settings.database_url
+    if url is None:
+        _stop("DATABASE_URL or DATABASE_MIGRATE_URL must be set")
+    schema.upgrade(url.get_secret_value())
+    Screen().say(f"the database is at revision {schema.head()}")
+
+
+# --------------------------------------------------------------------------------------- documents in
+
+
+@app.command()
+def enqueue(
+    file: Readable, merchant: Annotated[str, typer.Option(help="The merchant's id; see `merchants list`.")]
+) -> None:
+    """Send a document, as upstream would."""
+
+    async def work(core: Core) -> None:
+        upload = await create_upload(
+            core.database,
+            merchant_id=merchant,
+            name=file.name,
+            mime=_mime(file),
+            content=await anyio.Path(file).read_bytes(),
+            at=core.clock.now(),
+        )
+        job = await enqueue_upload(core.bull, upload)
+        Screen().say(f"upload {upload.upload_id} waits in ai-parsing as job {job.id}")
+
+    _with_core(work)
+
+
+@app.command()
+def read(file: Readable, as_json: AsJson = False) -> None:
+    """Read a document without a model and without any server; show what was found."""
+    from app.adapters.reader import ChildReader
+    from pipeline.ports import Document
+
+    content = file.read_bytes()
+    document = Document(file.name, file.name, content, hashlib.sha256(content).hexdigest(), _mime(file))
+
+    async def work() -> int:
+        async with ChildReader() as reader:
+            reading = await reader.read(document, ())
+        if as_json:
+            found = None if reading.order is None else reading.order.model_dump(mode="json")
+            Screen().json({"order": found, "unreadable": reading.unreadable})
+        elif reading.order is not None:
+            Screen().order(reading.order)
+        else:
+            Screen().say(f"cannot be read: {reading.unreadable}")
+        return 0 if reading.order is not None else 1
+
+    _end(_told(work))
+
+
+# --------------------------------------------------------------------------------------- looking
+
+
+@app.command()
+def status(as_json: AsJson = False) -> None:
+    """Show what waits, runs and failed at each stage."""
+    from app.admin.events import totals_json
+
+    async def work(core: Core) -> None:
+        totals = await views.totals(core.database)
+        if as_json:
+            Screen().json(totals_json(totals))
+        else:
+            Screen().totals(totals)
+
+    _with_core(work)
+
+
+@app.command()
+def watch() -> None:
+    """Print a line whenever a run moves, until Ctrl-C."""
+
+    async def work(core: Core) -> None:
+        since: datetime | None = None
+        told: dict[str, datetime] = {}
+        while True:
+            for row in await views.changed_runs(core.database, since):
+                if told.get(row.run_id) != row.updated_at:
+                    Screen().run_changed(row)
+                told[row.run_id] = since = row.updated_at
+            await core.clock.sleep(WATCH_S)
+
+    _with_core(work)
+
+
+@app.command()
+def orders(
+    name: Annotated[str | None, typer.Argument(metavar="[ID]", help="A run or an order; all if left out.")] = None,
+    merchant: str | None = None,
+    state: str | None = None,
+    limit: int = 50,
+    as_json: AsJson = False,
+) -> None:
+    """List orders, newest first, or show one in full."""
+
+    async def work(core: Core) -> None:
+        if name is not None:
+            await _show(core, name, as_json=as_json)
+        else:
+            await _list(core, as_json=as_json, merchant_id=merchant, state=state, limit=limit)
+
+    _with_core(work)
+
+
+@app.command()
+def failed(limit: int = 50, as_json: AsJson = False) -> None:
+    """List the runs that failed, with the reason."""
+
+    async def work(core: Core) -> None:
+        await _list(core, as_json=as_json, state="failed", limit=limit)
+
+    _with_core(work)
+
+
+async def _list(core: Core, *, as_json: bool, **which: Any) -> None:
+    rows = await views.list_runs(core.database, **which)
+    if as_json:
+        Screen().json([row.model_dump(mode="json") for row in rows])
+    elif rows:
+        Screen().runs(rows)
+    else:
+        Screen().say("none")
+
+
+async def _show(core: Core, name: str, *, as_json: bool) -> None:
+    view = await views.find_run(core.database, await _run_id(core, name))
+    if view is None:
+        raise NotFoundError(f"there is no run {name}")
+    if as_json:
+        Screen().json(view.model_dump(mode="json"))
+    else:
+        Screen().run(view)
+
+
+# --------------------------------------------------------------------------------------- moving
+
+
+@app.command()
+def approve(run: RunName) -> None:
+    """Let a run that needs review go on."""
+
+    async def work(core: Core) -> None:
+        await _go_on(core, await core.people.approve(await _run_id(core, run), _who()))
+
+    _with_core(work)
+
+
+@app.command()
+def retry(run: RunName) -> None:
+    """Run the stage that failed again."""
+
+    async def work(core: Core) -> None:
+        await _go_on(core, await core.people.retry(await _run_id(core, run), _who()))
+
+    _with_core(work)
+
+
+@app.command()
+def cancel(run: RunName) -> None:
+    """End a run for good. What the shop was told stays there."""
+    from app.adapters.progress import UpstreamProgress
+
+    async def work(core: Core) -> None:
+        run_id = await _run_id(core, run)
+        stage = await core.people.cancel(run_id, _who())
+        progress = UpstreamProgress(core.connections.commands, core.database, core.clock)
+        await progress.tell(run_id, stage, "failed", {"message": f"cancelled by {_who()}"})
+        Screen().say(f"run {run_id} is cancelled")
+
+    _with_core(work)
+
+
+@app.command()
+def receive(
+    order: Annotated[str, typer.Argument(metavar="ORDER", help="The order's id or number, or a run of it.")],
+    everything: Annotated[bool, typer.Option("--all", help="All that is still open came, and came well.")] = False,
+    line: Annotated[
+        list[str] | None,
+        typer.Option(metavar="L=ACCEPTED[/REJECTED]", help="L: a SKU, a GTIN, a variant's id or a line's position."),
+    ] = None,
+    over: Annotated[bool, typer.Option("--over", help="Yes, more came than was announced.")] = False,
+) -> None:
+    """Goods have come: make what was accepted sellable."""
+
+    async def work(core: Core) -> None:
+        if everything == bool(line):
+            raise InvalidError("say either --all or one --line for each line that came")
+        order_id = await views.find_order_id(core.database, order)
+        if order_id is None:
+            raise NotFoundError(f"there is no order {order}")
+        delivered = parse_lines(line or [])
+        receipt, job = await core.people.receive(order_id, _who(), "all" if everything else delivered, allow_over=over)
+        Screen().say(f"receipt {receipt}")
+        await _go_on(core, job)
+
+    _with_core(work)
+
+
+def parse_lines(lines: list[str]) -> dict[str, Units]:
+    """`L=8` or `L=8/2`, as counted. The last `=` divides: a SKU may have one."""
+    counted: dict[str, Units] = {}
+    for line in lines:
+        name, equals, units = line.rpartition("=")
+        accepted, _, rejected = units.partition("/")
+        if not (equals and name and accepted.isdecimal() and (rejected or "0").isdecimal()):
+            raise InvalidError(f"{line!r} is not a line: write SKU=ACCEPTED or SKU=ACCEPTED/REJECTED")
+        if name in counted:
+            raise InvalidError(f"{name} is named twice: add its units up")
+        counted[name] = Units(int(accepted), int(rejected or 0))
+    return counted
+
+
+@app.command()
+def pause(queue: str) -> None:
+    """Claim nothing from a queue until it is resumed."""
+
+    async def work(core: Core) -> None:
+        await core.people.pause_queue(queue, _who())
+        await core.bull.pause(queue)
+        Screen().say(f"{queue} is paused")
+
+    _with_core(work)
+
+
+@app.command()
+def resume(queue: str) -> None:
+    """Claim from a queue again."""
+
+    async def work(core: Core) -> None:
+        await core.people.resume_queue(queue, _who())
+        await core.bull.resume(queue)
+        Screen().say(f"{queue} goes on")
+
+    _with_core(work)
+
+
+# --------------------------------------------------------------------------------------- merchants
+
+
+@merchants_app.command("add")
+def add_merchant(
+    merchant_id: Annotated[str, typer.Argument(metavar="ID", help="Upstream's Merchant.id.")],
+    shop: Annotated[str, typer.Option(help="The shop's domain, like acme.myshopify.com.")],
+    name: Annotated[str, typer.Option(help="As people call it.")] = "",
+    rules: Annotated[Path | None, typer.Option(help="A JSON file with the merchant's settings.", exists=True)] = None,
+    token_stdin: Annotated[
+        bool, typer.Option("--token-stdin", help="Read the shop's access token from stdin.")
+    ] = False,
+    endpoint: Annotated[str, typer.Option(help="The GraphQL address, where it is not Shopify's own.")] = "",
+) -> None:
+    """Store a merchant, or change one. A token is never given as an argument: others can read those."""
+    from pydantic import ValidationError
+
+    from pipeline.domain.merchant import Merchant, MerchantSettings
+
+    async def work(core: Core) -> None:
+        try:
+            chosen = MerchantSettings.model_validate_json(rules.read_bytes() if rules else b"{}")
+        except ValidationError as error:
+            problem = error.errors()[0]
+            raise InvalidError(f"{rules}: {'.'.join(map(str, problem['loc']))}: {problem['msg']}") from None
+        wanted = Merchant(id=merchant_id, name=name or merchant_id, shop_domain=shop, settings=chosen)
+        token = sys.stdin.readline().strip() if token_stdin else None
+        stored = await core.merchants.add(wanted, endpoint=endpoint, token=token)
+        Screen().say(f"merchant {stored.id}, shop {stored.shop_domain}, settings version {stored.settings_version}")
+
+    _with_core(work)
+
+
+@merchants_app.command("list")
+def list_merchants(as_json: AsJson = False) -> None:
+    """List the merchants."""
+
+    async def work(core: Core) -> None:
+        known = await core.merchants.list_all()
+        if as_json:
+            Screen().json([one.model_dump(mode="json") for one in known])
+        else:
+            Screen().merchants(known)
+
+    _with_core(work)
+
+
+# --------------------------------------------------------------------------------------- the installation
+
+
+@health_app.command("live")
+def live() -> None:
+    """Succeed if the process answers."""
+    _end(_ask_health("/live"))
+
+
+@health_app.command("ready")
+def ready() -> None:
+    """Succeed if the process does its work; print every reason why not."""
+    _end(_ask_health("/ready"))
+
+
+@app.command()
+def config() -> None:
+    """Show the settings as they were understood, secrets masked."""
+    Screen().json(redacted(_settings()))
+
+
+@app.command()
+def doctor() -> None:
+    """Check the servers and the settings; each line says what to do."""
+    from app.doctor import examine
+
+    async def work(core: Core) -> int:
+        checks = await examine(core)
+        Screen().checks(checks)
+        return int(any(check.level == "fail" for check in checks))
+
+    _with_core(work)
+
+
+def _ask_health(path: str) -> int:
+    settings = _settings()
+    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(settings.http_host, settings.http_host)  # noqa: S104 - bound elsewhere
+    url = f"http://{f'[{host}]' if ':' in host else host}:{settings.http_port}{path}"
+    try:
+        answer = httpx.get(url, timeout=HEALTH_WITHIN_S, trust_env=False)
+        body = answer.json()
+    except (httpx.HTTPError, json.JSONDecodeError) as error:
+        typer.echo(f"{url}: {type(error).__name__}", err=True)
+        return 1
+    for reason in body.get("reasons", []):
+        typer.echo(reason, err=True)
+    typer.echo(body.get("status", answer.status_code))
+    return int(not answer.is_success)
+
+
+# --------------------------------------------------------------------------------------- between them
+
+
+def _with_core(work: Callable[[Core], Awaitable[int | None]]) -> None:
+    """Open the stores, do the work, close them; a refusal is one line on stderr."""
+    from app.bootstrap import open_core
+
+    settings = _settings()
+
+    async def opened() -> int | None:
+        refusal: Exception | None = None
+        code = None
+        async with open_core(settings) as core:
+            try:
+                code = await work(core)
+            except _REFUSALS as error:
+                refusal = error  # Raised inside, the connections' task group would wrap it.
+        if refusal is not None:
+            raise refusal
+        return code
+
+    _end(_told(opened))
+
+
+_REFUSALS = (RefusedError, PipelineError, SettingsError, MerchantError)
+"""What a command may be told instead of "done"; anything else is a fault of ours and shows its traceback."""
+
+
+def _told(work: Callable[[], Awaitable[int | None]]) -> int:
+    try:
+        return anyio.run(work) or 0
+    except _REFUSALS as error:
+        typer.echo(f"error: {error}", err=True)
+        return 1
+    except KeyboardInterrupt:
+        return 130
+
+
+def _end(code: int) -> None:
+    raise typer.Exit(code)
+
+
+def _stop(words: str) -> NoReturn:
+    typer.echo(f"error: {words}", err=True)
+    raise typer.Exit(1)
+
+
+def _settings() -> Settings:
+    try:
+        return load_settings()
+    except SettingsError as error:
+        _stop(str(error))
+
+
+async def _run_id(core: Core, name: str) -> str:
+    run_id = await views.find_run_id(core.database, name)
+    if run_id is None:
+        raise NotFoundError(f"there is no run or order {name}")
+    return run_id
+
+
+async def _go_on(core: Core, job: NextJob) -> None:
+    at_once = await try_enqueue_next(core.bull, job)
+    Screen().say(f"run {job.run_id} goes on at {job.stage}{'' if at_once else ' as soon as Redis is back'}")
+
+
+def _who() -> str:
+    """The person at this terminal, for the audit."""
+    try:
+        return f"cli:{getpass.getuser()}"
+    except (KeyError, OSError):  # A container's user may have no name.
+        return "cli"
+
+
+def _mime(file: Path) -> str:
+    return mimetypes.guess_type(file.name)[0] or "application/octet-stream"

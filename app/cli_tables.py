@@ -1,0 +1,160 @@
+"""Puts what the commands found on a terminal, or into a pipe. Documents are hostile: no text of theirs is markup."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from pipeline import flow
+
+if TYPE_CHECKING:
+    from decimal import Decimal
+
+    from app.db.views import RunRow, RunView, Totals
+    from app.doctor import Check
+    from pipeline.domain.merchant import Merchant
+    from pipeline.domain.purchase_order import ExtractedOrder
+
+_PIPE_COLUMNS = 200
+_STYLES = {"completed": "green", "needs_review": "yellow", "failed": "red", "cancelled": "red"}
+_LEVELS = {"ok": "green", "warn": "yellow", "fail": "red"}
+
+
+class Screen:
+    """Where the commands print."""
+
+    def __init__(self, console: Console | None = None) -> None:
+        self._console = console or Console(highlight=False, markup=False)
+        if not self._console.is_terminal:
+            self._console.width = _PIPE_COLUMNS
+
+    def say(self, words: str, style: str = "") -> None:
+        """One line."""
+        self._console.print(Text(_clean(words), style=style))
+
+    def json(self, value: Any) -> None:
+        """Exactly this, for programs."""
+        self._console.out(json.dumps(value, ensure_ascii=False, indent=2, default=str), highlight=False)
+
+    def runs(self, rows: Sequence[RunRow]) -> None:
+        """A list of runs."""
+        headings = ("run", "document", "supplier", "lines", "total", "stage", "outcome", "why")
+        self._table(headings, (_run(row) for row in rows), numeric={"lines", "total"})
+
+    def run_changed(self, row: RunRow) -> None:
+        """One line about one run that has moved."""
+        moved = (
+            f"{row.updated_at:%H:%M:%S}  {row.document or row.number or row.run_id}  {row.stage or row.failed_stage}"
+        )
+        self.say(f"{moved}  {row.state}  {why(row)}".rstrip(), _STYLES.get(row.state, ""))
+
+    def run(self, view: RunView) -> None:
+        """One run in full."""
+        self.runs([view.run])
+        for doubt in view.run.review:
+            self.say(
+                f"look at: {doubt.message}" if doubt.line is None else f"look at line {doubt.line}: {doubt.message}"
+            )
+        attempts = ((one.stage, one.entry, one.attempt, one.state, one.error) for one in view.stages)
+        self._table(("stage", "entry", "try", "state", "why"), attempts, numeric={"entry", "try"})
+        variants = (
+            (
+                *(one.sku or one.draft_variant_id, one.title, one.product_id),
+                *(one.expected, one.announced, one.received, one.rejected, one.open),
+            )
+            for one in view.variants
+        )
+        counts = ("ordered", "announced", "received", "rejected", "open")
+        self._table(("sku", "product", "in the shop", *counts), variants, numeric=set(counts))
+
+    def totals(self, totals: Totals) -> None:
+        """Every stage, and all runs."""
+        rows = (
+            (
+                queue,
+                max(0, totals.due.get(queue, 0) - totals.active.get(queue, 0)),
+                totals.active.get(queue, 0),
+                totals.failed.get(queue, 0),
+                "paused" if queue in totals.paused else "",
+            )
+            for queue in flow.NAMES
+        )
+        self._table(("stage", "waiting", "active", "failed", ""), rows, numeric={"waiting", "active", "failed"})
+        self.say(", ".join(f"{count} {state}" for state, count in sorted(totals.runs.items())) or "no runs yet")
+
+    def order(self, order: ExtractedOrder) -> None:
+        """A document as it was read."""
+        self.say(
+            f"{order.kind} {order.number}, from {order.supplier.name or 'an unnamed supplier'}, read as {order.reader}"
+        )
+        headings = ("#", "kind", "sku", "description", "quantity", "unit cost", "total", "where")
+        rows = (
+            (
+                *(line.position, line.kind, line.sku, line.description),
+                *(money(line.quantity), money(line.unit_cost), money(line.line_total), line.evidence.where),
+            )
+            for line in order.lines
+        )
+        self._table(headings, rows, numeric={"#", "quantity", "unit cost", "total"})
+        self.say(f"total {money(order.total)} {order.currency}, confidence {order.confidence:.0%}")
+        for doubt in order.doubts:
+            self.say(f"look at: {doubt.message}", "yellow")
+
+    def merchants(self, merchants: Sequence[Merchant]) -> None:
+        """Who may be sent orders for."""
+        self._table(("id", "name", "shop"), ((one.id, one.name, one.shop_domain) for one in merchants))
+
+    def checks(self, checks: Iterable[Check]) -> None:
+        """What the doctor found."""
+        for check in checks:
+            self.say(f"{check.level:<5}{check.what:<12}{check.text}", _LEVELS[check.level])
+
+    def _table(self, headings: Sequence[str], rows: Iterable[Sequence[Any]], numeric: Iterable[str] = ()) -> None:
+        table = Table(box=None, pad_edge=False, header_style="bold")
+        for heading in headings:
+            table.add_column(heading, justify="right" if heading in numeric else "left", overflow="fold")
+        filled = False
+        for row in rows:
+            table.add_row(*(cell if isinstance(cell, Text) else Text(_clean(str(cell))) for cell in row))
+            filled = True
+        if filled:
+            self._console.print(table)
+
+
+def why(run: RunRow) -> str:
+    """The reason a run is where it is."""
+    return run.failure or run.summary or " ".join(doubt.message for doubt in run.review)
+
+
+def money(value: Decimal | None) -> str:
+    """An exact number without the zeros its column adds."""
+    if value is None:
+        return ""
+    plain = f"{value:f}"
+    return plain.rstrip("0").rstrip(".") if "." in plain else plain
+
+
+def _run(row: RunRow) -> tuple[object, ...]:
+    total = f"{money(row.total)} {row.currency}".strip()
+    what = f"receipt for {row.number}" if row.kind == "receipt" else row.document
+    stage = row.stage or row.failed_stage
+    return (
+        row.run_id,
+        what,
+        row.supplier,
+        row.lines,
+        total,
+        stage,
+        Text(row.state, _STYLES.get(row.state, "")),
+        why(row),
+    )
+
+
+def _clean(text: str) -> str:
+    """Without control characters: a document must not steer somebody's terminal."""
+    return "".join(character if character.isprintable() else " " for character in text)

@@ -1,0 +1,109 @@
+"""Looks at an installation as a worker would find it, and says of each thing what to do about it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+from sqlalchemy import text
+
+from app.connections import check_server
+from app.consumers import foreign_consumers
+from app.db import migrate
+from pipeline import flow
+from pipeline.errors import PipelineError
+
+if TYPE_CHECKING:
+    from app.bootstrap import Core
+
+OLDEST_REDIS = (6, 2)
+"""Older ones may work; nobody here tries."""
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """One thing looked at. "fail": orders do not move, or are lost; "warn": they move, but look at it."""
+
+    level: Literal["ok", "warn", "fail"]
+    what: str
+    text: str
+
+
+async def examine(core: Core) -> list[Check]:
+    """Every check. A server that does not answer is one failure, not many."""
+    checks = [_settings(core)]
+    for server, looks in (("redis", (_redis, _queues, _consumers)), ("postgres", (_postgres, _schema, _merchants))):
+        try:
+            for look in looks:
+                checks += await look(core)
+        except PipelineError as error:
+            checks.append(Check("fail", server, f"{error}; check the address, the password and the network"))
+    return checks
+
+
+def _settings(core: Core) -> Check:
+    if core.settings.secret_key is None:
+        return Check("warn", "settings", "SECRET_KEY is not set: no shop's token can be stored or used")
+    return Check("ok", "settings", "readable and coherent")
+
+
+async def _redis(core: Core) -> list[Check]:
+    before = core.clock.monotonic()
+    info = str(await core.connections.commands.call("INFO", "server"))
+    took_ms = (core.clock.monotonic() - before) * 1000
+    fields = dict(line.split(":", 1) for line in info.splitlines() if ":" in line)
+    name, version = (
+        ("Valkey", fields["valkey_version"])
+        if "valkey_version" in fields
+        else ("Redis", fields.get("redis_version", "0"))
+    )
+    if _numbers(version) < OLDEST_REDIS:
+        return [Check("warn", "redis", f"{name} {version} is older than any we test with: upgrade to 6.2 or later")]
+    return [Check("ok", "redis", f"{name} {version}, answers in {took_ms:.1f} ms")]
+
+
+async def _queues(core: Core) -> list[Check]:
+    findings = await check_server(
+        core.connections.commands, core.bull.keys, flow.NAMES, allow_eviction=core.settings.allow_eviction
+    )
+    levels: dict[str, Literal["warn", "fail"]] = {"refuse": "fail", "warn": "warn"}
+    found = [Check(levels[finding.level], finding.what, finding.text) for finding in findings]
+    return found or [Check("ok", "queues", "nothing is evicted, and no queue is BullMQ's")]
+
+
+async def _consumers(core: Core) -> list[Check]:
+    found = await foreign_consumers(core.connections.commands, core.settings.queue_prefix, flow.NAMES)
+    advice = "its jobs would be run by other rules: stop that process from consuming (README, upstream)"
+    return [Check("fail", "consumers", f"{who}; {advice}") for who in found] or [
+        Check("ok", "consumers", "nobody else takes our jobs")
+    ]
+
+
+async def _postgres(core: Core) -> list[Check]:
+    async with core.database.transaction() as connection:
+        version = await connection.scalar(text("SHOW server_version"))
+    return [Check("ok", "postgres", f"PostgreSQL {version}")]
+
+
+async def _schema(core: Core) -> list[Check]:
+    revision, head = await migrate.current(core.database), migrate.head()
+    if revision is None:
+        return [Check("fail", "schema", "there are no tables yet: run `python -m app migrate`")]
+    if revision < migrate.OLDEST_ACCEPTED:
+        return [Check("fail", "schema", f"at revision {revision}: run `python -m app migrate`")]
+    if revision < head:
+        return [Check("warn", "schema", f"at revision {revision}, newest is {head}: run `python -m app migrate`")]
+    return [Check("ok", "schema", f"at revision {revision}")]
+
+
+async def _merchants(core: Core) -> list[Check]:
+    if await migrate.current(core.database) is None:
+        return []
+    known = await core.merchants.list_all()
+    if not known:
+        return [Check("warn", "merchants", "there are none: every order would fail; `python -m app merchants add`")]
+    return [Check("ok", "merchants", f"{len(known)} known")]
+
+
+def _numbers(version: str) -> tuple[int, ...]:
+    return tuple(int(part) for part in version.split(".")[:2] if part.isdecimal())

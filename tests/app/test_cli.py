@@ -1,0 +1,262 @@
+"""The commands: what they print, what they change, and their exit codes."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+from collections.abc import Callable, Coroutine, Iterator
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
+from threading import Thread
+from typing import Any
+
+import pytest
+import redis
+import structlog
+from click.testing import Result
+from typer.testing import CliRunner
+
+from app import logs
+from app.cli import app, parse_lines
+from app.cli_tables import Screen
+from app.db import tables
+from app.db.errors import InvalidError
+from app.db.receiving import Units
+from app.db.session import Database, PoolSize
+from tests.app.db.given import DOUBTS, Given
+
+Cli = Callable[..., Result]
+
+
+@pytest.fixture(autouse=True)
+def _silent_logs(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """A logger caches the stderr it first writes to, and the runner closes its own after each command."""
+    monkeypatch.setattr(logs, "configure", lambda *_, **__: None)
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))
+    yield
+    structlog.reset_defaults()
+
+
+@pytest.fixture
+def cli(redis_url: str, database_url: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Cli:
+    monkeypatch.chdir(tmp_path)  # where no .env lies
+    env = {"REDIS_URL": redis_url, "DATABASE_URL": database_url, "COLUMNS": "200"}
+    return lambda *arguments, **changed: CliRunner().invoke(app, list(arguments), env=env | changed)
+
+
+@pytest.fixture
+def having(database_url: str) -> Callable[[Callable[[Given], Coroutine[Any, Any, Any]]], Any]:
+    """Runs a coroutine over the test's database."""
+
+    def run(prepare: Callable[[Given], Coroutine[Any, Any, Any]]) -> Any:
+        async def prepared() -> Any:
+            database = Database(database_url, PoolSize(1))
+            try:
+                return await prepare(Given(database))
+            finally:
+                await database.close()
+
+        return asyncio.run(prepared())
+
+    return run
+
+
+def test_a_file_is_sent_as_upstream_would(cli: Cli, having: Any, redis_admin: redis.Redis, tmp_path: Path) -> None:
+    having(lambda given: given.merchant())
+    file = tmp_path / "po.csv"
+    file.write_text("sku,qty\nA,1\n")
+    result = cli("enqueue", str(file), "--merchant", "m1")
+    assert result.exit_code == 0, result.output
+    assert redis_admin.lrange("bull:ai-parsing:wait", 0, -1) == ["1"]
+    envelope = json.loads(str(redis_admin.hget("bull:ai-parsing:1", "data")))
+    assert (envelope["stage"], envelope["data"]["fileName"], envelope["data"]["mimeType"]) == (
+        "ai_parsing",
+        "po.csv",
+        "text/csv",
+    )
+
+
+def test_a_refusal_is_one_line_on_stderr_and_exit_code_1(cli: Cli, tmp_path: Path) -> None:
+    file = tmp_path / "po.csv"
+    file.write_text("x")
+    result = cli("enqueue", str(file), "--merchant", "nobody")
+    assert (result.exit_code, result.stderr) == (1, "error: there is no merchant nobody\n")
+    assert cli("approve", "nothing").stderr == "error: there is no run or order nothing\n"
+
+
+def test_settings_that_cannot_be_used_are_listed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.chdir(tmp_path)
+    result = CliRunner().invoke(app, ["status"], env={"RATE_LIMIT": "x", "DATABASE_POOL_SIZE": "0"})
+    assert result.exit_code == 1
+    assert "DATABASE_POOL_SIZE" in result.stderr
+
+
+def test_approving_names_the_stage_and_enqueues_its_job(cli: Cli, having: Any, redis_admin: redis.Redis) -> None:
+    having(lambda given: given.run_in_review("r", at="image-attachment"))
+    result = cli("approve", "wf-r")
+    assert "run r goes on at shopify-sync" in result.output
+    assert redis_admin.lrange("bull:shopify-sync:wait", 0, -1) == ["po-r-shopify-sync-1"]
+    again = cli("approve", "r")
+    assert again.exit_code == 1
+    assert "it is running" in again.stderr
+
+
+def test_who_used_the_terminal_is_in_the_audit(cli: Cli, having: Any) -> None:
+    having(lambda given: given.run("r", due_stage="ai-parsing"))
+    assert cli("cancel", "r").exit_code == 0
+    [note] = having(lambda given: given.rows(tables.audit))
+    assert note["who"].startswith("cli")
+
+
+def test_orders_show_the_reasons_in_words(cli: Cli, having: Any) -> None:
+    having(lambda given: given.run_in_review("r", at="database-save"))
+    assert DOUBTS[0].message in cli("orders").output.replace("\n", " ")
+    assert f"look at: {DOUBTS[0].message}" in cli("orders", "r").output
+    assert json.loads(cli("orders", "--json").output)[0]["run_id"] == "r"
+    assert json.loads(cli("orders", "r", "--json").output)["run"]["review"][0]["code"] == "totals"
+
+
+def test_failed_lists_only_what_failed(cli: Cli, having: Any) -> None:
+    assert cli("failed").output == "none\n"
+    having(lambda given: given.run("ok"))
+    having(lambda given: given.run("bad", state="failed", failed_stage="shopify-sync", failure="no shop"))
+    assert [row["run_id"] for row in json.loads(cli("failed", "--json").output)] == ["bad"]
+    assert "no shop" in cli("failed").output
+
+
+def test_goods_are_received_by_line(cli: Cli, having: Any) -> None:
+    having(lambda given: given.order())
+    result = cli("receive", "PO-1", "--line", "MUG-R=8/1", "--line", "2=3")
+    assert result.exit_code == 0, result.output
+    lines = having(lambda given: given.rows(tables.receipt_lines))
+    assert {(line["draft_variant_id"], line["accepted"], line["rejected"]) for line in lines} == {
+        ("v-1", 8, 1),
+        ("v-2", 3, 0),
+    }
+
+
+def test_what_came_must_be_said_one_way(cli: Cli, having: Any) -> None:
+    having(lambda given: given.order())
+    assert cli("receive", "PO-1").exit_code == 1
+    assert cli("receive", "PO-1", "--all", "--line", "MUG-R=1").exit_code == 1
+    over = cli("receive", "PO-1", "--line", "MUG-R=11")
+    assert "confirm the over-receipt" in over.stderr
+    assert cli("receive", "PO-1", "--line", "MUG-R=11", "--over").exit_code == 0
+
+
+def test_a_line_is_read_from_its_last_equals_sign() -> None:
+    assert parse_lines(["A=8", "B=1=2/3"]) == {"A": Units(8, 0), "B=1": Units(2, 3)}
+    for wrong in ("A", "A=", "=8", "A=x", "A=-1", "A=1/x"):
+        with pytest.raises(InvalidError):
+            parse_lines([wrong])
+    with pytest.raises(InvalidError, match="twice"):
+        parse_lines(["A=1", "A=2"])
+
+
+def test_status_counts_every_stage(cli: Cli, having: Any) -> None:
+    having(lambda given: given.run("r", due_stage="shopify-sync"))
+    found = json.loads(cli("status", "--json").output)
+    assert found["runs"] == {"running": 1}
+    assert len(found["stages"]) == 11
+    assert "shopify-sync" in cli("status").output
+
+
+def test_pause_and_resume_hold_in_both_stores(cli: Cli, having: Any, redis_admin: redis.Redis) -> None:
+    assert cli("pause", "ai-parsing").exit_code == 0
+    assert redis_admin.exists("bull:ai-parsing:meta-paused")
+    assert len(having(lambda given: given.rows(tables.queue_pauses))) == 1
+    assert cli("resume", "ai-parsing").exit_code == 0
+    assert not redis_admin.exists("bull:ai-parsing:meta-paused")
+    assert cli("pause", "mail").exit_code == 1
+
+
+def test_a_merchant_is_added_and_listed(cli: Cli, tmp_path: Path) -> None:
+    rules = tmp_path / "rules.json"
+    rules.write_text('{"markup": "2.5"}')
+    added = cli("merchants", "add", "m1", "--shop", "acme.myshopify.com", "--name", "Acme", "--rules", str(rules))
+    assert added.exit_code == 0, added.output
+    [merchant] = json.loads(cli("merchants", "list", "--json").output)
+    assert (merchant["id"], merchant["settings"]["markup"]) == ("m1", "2.5")
+    rules.write_text('{"markupp": "2.5"}')
+    wrong = cli("merchants", "add", "m1", "--shop", "acme.myshopify.com", "--rules", str(rules))
+    assert wrong.exit_code == 1
+    assert "markupp" in wrong.stderr
+
+
+def test_config_shows_no_secret(cli: Cli, redis_url: str) -> None:
+    shown = json.loads(cli("config").output)
+    assert shown["redis_url"] == shown["database_url"] == "***"
+    assert redis_url not in json.dumps(shown)
+
+
+def test_the_doctor_finds_a_good_installation_good(cli: Cli, having: Any) -> None:
+    having(lambda given: given.merchant())
+    result = cli("doctor")
+    assert result.exit_code == 0, result.output
+    assert "fail" not in result.output
+    assert "nobody else takes our jobs" in result.output
+
+
+def test_the_doctor_says_what_to_do(cli: Cli, redis_admin: redis.Redis, redis_url: str) -> None:
+    redis_admin.config_set("maxmemory-policy", "allkeys-lru")
+    redis_admin.hset("bull:shopify-sync:meta", "version", "bullmq:5.0.0")
+    with redis.Redis.from_url(redis_url) as intruder:
+        intruder.client_setname("bull:c2hvcGlmeS1zeW5j")
+        try:
+            result = cli("doctor")
+        finally:
+            redis_admin.config_set("maxmemory-policy", "noeviction")
+    assert result.exit_code == 1
+    for words in ("set noeviction", "bullmq:5.0.0", "shopify-sync is consumed by a bull worker", "merchants add"):
+        assert words in result.output
+
+
+def test_the_doctor_reports_servers_that_are_away(cli: Cli) -> None:
+    result = cli("doctor", REDIS_URL="redis://127.0.0.1:1", DATABASE_URL="postgresql://x@127.0.0.1:1/x")
+    assert result.exit_code == 1
+    assert result.output.count("check the address") == 2
+
+
+@pytest.mark.parametrize(("status", "code", "words"), [(200, 0, "ready"), (503, 1, "worker: no sweep for 99 s")])
+def test_health_asks_http_and_exits_with_the_answer(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, status: int, code: int, words: str
+) -> None:
+    class Answer(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            reasons = [] if status == 200 else [words]
+            body = json.dumps({"status": "ready" if status == 200 else "not ready", "reasons": reasons}).encode()
+            self.send_response(status)
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *_: object) -> None:
+            """Stay quiet."""
+
+    monkeypatch.chdir(tmp_path)
+    with HTTPServer(("127.0.0.1", 0), Answer) as server:
+        thread = Thread(target=server.handle_request)
+        thread.start()
+        result = CliRunner().invoke(app, ["health", "ready"], env={"HTTP_PORT": str(server.server_port)})
+        thread.join()
+    assert (result.exit_code, words in result.output) == (code, True)
+
+
+def test_health_fails_when_nobody_answers(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert CliRunner().invoke(app, ["health", "live"], env={"HTTP_PORT": "1"}).exit_code == 1
+
+
+def test_a_document_is_read_without_any_server(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.chdir(tmp_path)
+    file = tmp_path / "po.csv"
+    file.write_text("PO Number,Supplier,Item,SKU,Quantity,Unit Price,Total\nPO-7,Acme Ltd,Mug,MUG-R,2,5.00,10.00\n")
+    result = CliRunner().invoke(app, ["read", str(file), "--json"])
+    assert result.exit_code == 0, result.output
+    order = json.loads(result.output)["order"]
+    assert (order["number"], order["lines"][0]["sku"]) == ("PO-7", "MUG-R")
+
+
+def test_a_document_cannot_steer_the_terminal(capsys: pytest.CaptureFixture[str]) -> None:
+    Screen().say("\x1b[2Jgone [red]not markup[/red]")
+    assert capsys.readouterr().out == " [2Jgone [red]not markup[/red]\n"
