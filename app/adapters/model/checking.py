@@ -40,7 +40,8 @@ _YEARS = range(2000, 2101)
 def check(said: SaidOrder, source: SourceText, own_names: Sequence[str]) -> ExtractedOrder:
     """The order a model said it read, with the confidence each part has earned.
 
-    An empty `source` means that the document, or a page of it, was shown as a picture.
+    An empty `source` means that the document is a picture. Of a document that is partly one, what stands on the
+    pictured pages is not found, and so is compared by a person.
     """
     checker = _Checker(source)
     lines = tuple(checker.line(position, line) for position, line in enumerate(said.lines[:LINES_MAX], start=1))

@@ -38,10 +38,8 @@ class OpenAIModel:
         """
         parts = prompt.document_parts(document, reading, own_names)
         answer = await self._client.ask(SaidOrder, name="order", instructions=prompt.READ, parts=parts)
-        # A page that was shown as a picture may hold what the text does not: then the text proves no absence.
-        text = "" if reading.pages or prompt.picture_mime(document.content) else reading.text
         return ModelReply(
-            order=check(answer.said, SourceText(text), own_names),
+            order=check(answer.said, SourceText(reading.text), own_names),
             model=answer.model,
             input_tokens=answer.input_tokens,
             output_tokens=answer.output_tokens,

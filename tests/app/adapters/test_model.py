@@ -24,6 +24,7 @@ from pipeline.domain.purchase_order import DocumentKind, ExtractedOrder, LineKin
 from pipeline.domain.results import NormalizedLine, PricedLine
 from pipeline.errors import VendorUnavailable
 from pipeline.ports import Document, Reading
+from pipeline.reading.limits import MAX_TEXT
 from tests.app.adapters.file_server import endless, file_server, reply
 
 TEXT = """Nordlicht GmbH                       Rechnung Nr. R-2026/117
@@ -224,8 +225,9 @@ async def test_a_scan_is_shown_as_pictures_and_trusted_as_far_as_its_arithmetic_
     vendor: Vendor, model: OpenAIModel
 ) -> None:
     proven, loose = LINE, LINE | {"line_total": None}
-    await vendor.says({"sha256": hashlib.sha256(PNG).hexdigest(), "text": said(lines=[proven, loose])})
-    order = await _read(model, Reading(order=None, pages=(PNG,)), paper(b"%PDF-1.7 scanned"))
+    scan = paper(b"\r\n%PDF-1.7 scanned")
+    await vendor.says({"sha256": scan.sha256, "text": said(lines=[proven, loose])})
+    order = await _read(model, Reading(order=None, pages=(PNG,)), scan)
     assert [line.evidence.confidence for line in order.lines] == [0.9, 0.7]
     assert {line.evidence.where for line in order.lines} == {"picture"}
     assert order.confidence == 0.85
@@ -237,6 +239,22 @@ async def test_the_file_itself_is_sent_where_a_model_can_see_it(
 ) -> None:
     await vendor.says({"sha256": hashlib.sha256(content).hexdigest(), "text": said()})
     assert (await _read(model, document=paper(content))).number == "R-2026/117"
+
+
+async def test_a_pdf_is_sent_whole_although_its_first_pages_are_there_as_pictures(
+    vendor: Vendor, model: OpenAIModel
+) -> None:
+    """The reader draws the first pages only: an order shown in part is a wrong order. The text still proves."""
+    document = paper(b"%PDF-1.7 twelve pages")
+    await vendor.says({"sha256": document.sha256, "text": said_line(quantity="1300")})
+    order = await _read(model, Reading(order=None, text=TEXT, pages=(PNG,)), document)
+    assert [doubt.code for doubt in order.doubts] == ["not_in_document"]
+
+
+async def test_a_text_the_reader_cut_is_not_shown_as_if_it_were_whole(vendor: Vendor, model: OpenAIModel) -> None:
+    with pytest.raises(Reject, match="split it"):
+        await _read(model, Reading(order=None, text="x" * MAX_TEXT))
+    assert (await vendor.state())["calls"] == 0
 
 
 async def test_a_document_with_nothing_to_show_is_not_asked_about(vendor: Vendor, model: OpenAIModel) -> None:
