@@ -3,7 +3,7 @@
 A sealed token is `version | key id | nonce | AES-256-GCM ciphertext`. Its owner's id is authenticated along
 with it, so a token copied into another merchant's row does not open there. `SECRET_KEY` may hold several
 keys, separated by commas: the first seals, all of them open, so a key is changed by putting a new one in
-front and taking the old one out when nothing is sealed with it any more.
+front, sealing anew (`Merchants.reseal`) and taking the old one out.
 """
 
 from __future__ import annotations

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from pydantic import ValidationError
-from sqlalchemy import RowMapping, case, func, select
+from sqlalchemy import RowMapping, case, func, select, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.exc import IntegrityError
 
@@ -114,6 +114,28 @@ class Merchants:
             endpoint=row["shop_endpoint"] or f"https://{row['shop_domain']}/admin/api/{self._api_version}/graphql.json",
             token=self._opened(row["shop_token_sealed"], merchant),
         )
+
+    async def reseal(self) -> int:
+        """Seal every token anew with the first key, so that the older keys may leave SECRET_KEY; how many there are.
+
+        Raises SealError, changing nothing, when one cannot be opened.
+        """
+        if self._seal is None:
+            raise MerchantError("there is no key to seal with: set SECRET_KEY")
+        columns = (merchants.c.id, merchants.c.shop_token_sealed)
+        async with self._database.transaction() as connection:
+            # Locked: a token given meanwhile must not be overwritten by the one it replaces.
+            held = await connection.execute(
+                select(*columns).where(merchants.c.shop_token_sealed.is_not(None)).with_for_update()
+            )
+            rows = held.all()
+            for merchant_id, sealed in rows:
+                token = self._seal.open(sealed, owner=merchant_id)
+                anew = self._seal.seal(token, owner=merchant_id)
+                await connection.execute(
+                    update(merchants).where(merchants.c.id == merchant_id).values(shop_token_sealed=anew)
+                )
+        return len(rows)
 
     def _sealed(self, token: str, merchant_id: str) -> bytes:
         if self._seal is None:

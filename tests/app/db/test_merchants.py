@@ -8,7 +8,7 @@ from decimal import Decimal
 import pytest
 from sqlalchemy import select, update
 
-from app.adapters.secrets import Seal
+from app.adapters.secrets import Seal, UnknownKeyError
 from app.adapters.shopify.client import ShopCredentials
 from app.db.merchants import MerchantError, Merchants, UnknownMerchantError
 from app.db.session import Database
@@ -139,6 +139,23 @@ async def test_a_token_copied_into_another_merchants_row_does_not_open(stored: M
         await connection.execute(update(merchants).where(merchants.c.id == "m2").values(shop_token_sealed=sealed))
     with pytest.raises(Reject, match="another owner"):
         await stored.credentials(other)
+
+
+async def test_after_sealing_anew_the_old_key_may_go(stored: Merchants, database: Database) -> None:
+    new = "another-key-" * 3
+    await stored.add(ACME, token=TOKEN)
+    await stored.add(Merchant(id="m2", name="No token", shop_domain="other.myshopify.com"))
+    assert await Merchants(database, Seal(f"{new},{KEY}"), api_version="2026-10").reseal() == 1
+    assert await Merchants(database, Seal(new), api_version="2026-10").credentials(ACME) == ShopCredentials(LIVE, TOKEN)
+
+
+async def test_sealing_anew_changes_nothing_unless_every_token_opens(stored: Merchants, database: Database) -> None:
+    await stored.add(ACME, token=TOKEN)
+    other = Merchant(id="m2", name="Other", shop_domain="other.myshopify.com")
+    await Merchants(database, Seal("lost-key-" * 4), api_version="2026-10").add(other, token=TOKEN)
+    with pytest.raises(UnknownKeyError):
+        await Merchants(database, Seal(f"{'another-key-' * 3},{KEY}"), api_version="2026-10").reseal()
+    assert await stored.credentials(ACME) == ShopCredentials(LIVE, TOKEN)
 
 
 async def test_without_a_key_no_token_is_stored(database: Database) -> None:
