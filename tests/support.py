@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Awaitable, Callable
 
+import anyio
 import pytest
 
 
@@ -17,3 +19,10 @@ def require(condition: object, reason: str) -> None:
     if os.environ.get("REQUIRE_ALL") == "1":
         pytest.fail(f"REQUIRE_ALL=1, but: {reason}", pytrace=False)
     pytest.skip(reason)
+
+
+async def eventually(condition: Callable[[], Awaitable[object]], *, within_s: float = 20.0) -> None:
+    """Wait until `condition` holds. For what other processes and tasks do; the deadline is only for the broken case."""
+    with anyio.fail_after(within_s):
+        while not await condition():
+            await anyio.sleep(0.01)

@@ -22,8 +22,10 @@ from pipeline.domain.results import Enrichment, RunOutcome
 from pipeline.queue.bull import Bull
 from pipeline.queue.heartbeat import Heartbeat
 from pipeline.queue.job import ClaimedJob, ClaimNext, NewJob
+from pipeline.queue.notifier import Events
 from pipeline.reconciler import Reconciler
 from pipeline.runner import Runner, Settlement
+from pipeline.worker import Worker, WorkerConfig
 
 MERCHANT = "merchant-1"
 Script = Callable[[StageInput], Awaitable[StageResult]]
@@ -83,6 +85,7 @@ class Line:
     reconciler: Reconciler
     stages: dict[str, Scripted]
     deadly: Deadly
+    events: Events
     tokens: int = 0
 
     def script(self, stage: str, script: Script) -> Scripted:
@@ -107,6 +110,20 @@ class Line:
         names = flow.NAMES
         for queue in names[names.index(first) : names.index(last) + 1]:
             await self.step(queue)
+
+    def worker(self, **changed: Any) -> Worker:
+        config = WorkerConfig(**({"name": "test", "guard_s": 0.2, "stalled_s": 1, "retry_delay_s": 0.1} | changed))
+        return Worker(
+            bull=self.bull,
+            events=self.events,
+            runner=self.runner,
+            heartbeat=self.heartbeat,
+            reconciler=self.reconciler,
+            pauses=self.store,
+            clock=SystemClock(),
+            random=lambda: 0.0,
+            config=config,
+        )
 
     async def run_row(self, upload: str = "upload-1") -> Mapping[str, Any]:
         async with self.database.transaction() as connection:
@@ -148,7 +165,7 @@ async def open_line(redis_url: str, database_url: str, *, max_stalls: int = 3) -
             )
             reconciler = Reconciler(bull, store, clock, every_s=60, quiet_s=0)
             await add_merchant(database)
-            yield Line(bull, database, store, runner, heartbeat, reconciler, stages, deadly)
+            yield Line(bull, database, store, runner, heartbeat, reconciler, stages, deadly, connections.events)
     finally:
         await database.close()
 
