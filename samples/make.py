@@ -586,10 +586,10 @@ STATIONERY = Paper(
     number="PO-4410",
     supplier="Northlight Paper Goods",
     items=(
-        Item("NL-NB-A5", "Dot Grid Notebook A5", 40, "4.25", gtin="0850012345012", image=IMAGES + "notebook.jpg"),
-        Item("NL-PEN-06", "Gel Pen Set of 6", 30, "5.10", gtin="0850012345029", image=IMAGES + "pens.jpg"),
-        Item("NL-CRD-TY", "Thank You Cards, box of 10", 25, "6.00", gtin="0850012345036"),
-        Item("NL-TAPE-3", "Washi Tape Trio", 50, "2.95", gtin="0850012345043", image=IMAGES + "washi.jpg"),
+        Item("NL-NB-A5", "Dot Grid Notebook A5", 40, "4.25", gtin="0850012345015", image=IMAGES + "notebook.jpg"),
+        Item("NL-PEN-06", "Gel Pen Set of 6", 30, "5.10", gtin="0850012345022", image=IMAGES + "pens.jpg"),
+        Item("NL-CRD-TY", "Thank You Cards, box of 10", 25, "6.00", gtin="0850012345039"),
+        Item("NL-TAPE-3", "Washi Tape Trio", 50, "2.95", gtin="0850012345046", image=IMAGES + "washi.jpg"),
     ),
 )
 HOMEWARES = Paper(
@@ -688,9 +688,9 @@ GARDEN = Paper(
     number="4500118274",
     supplier="Fern + Furrow Garden Supply",
     items=(
-        Item("FF-TROWEL", "Hand Trowel, ash handle", 30, "6.90", gtin="0850098765017"),
-        Item("FF-TWINE", "Jute Twine 100 m", 80, "1.75", gtin="0850098765024"),
-        Item("FF-GLOVE-M", "Goatskin Gloves, medium", 24, "9.40", gtin="0850098765031"),
+        Item("FF-TROWEL", "Hand Trowel, ash handle", 30, "6.90", gtin="0850098765011"),
+        Item("FF-TWINE", "Jute Twine 100 m", 80, "1.75", gtin="0850098765028"),
+        Item("FF-GLOVE-M", "Goatskin Gloves, medium", 24, "9.40", gtin="0850098765035"),
     ),
 )
 SKINCARE = Paper(

@@ -14,7 +14,21 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import Final
 
-SIGNS: Final = {"$": "USD", "€": "EUR", "£": "GBP", "¥": "JPY", "₹": "INR", "zł": "PLN", "A$": "AUD", "C$": "CAD"}
+SIGNS: Final = {
+    "US$": "USD",
+    "CA$": "CAD",
+    "AU$": "AUD",
+    "C$": "CAD",
+    "A$": "AUD",
+    "zł": "PLN",
+    "$": "USD",
+    "€": "EUR",
+    "£": "GBP",
+    "¥": "JPY",
+    "₹": "INR",
+}
+"""Longest first: "A$" is also the end of "CA$"."""
+
 CURRENCIES: Final = frozenset(
     [
         "USD",
@@ -62,7 +76,7 @@ _DIGITS = r"\d{1,3}(?:[ ']\d{3})+(?!\d)(?:[.,]\d+)?|\d[\d.,]*\d|\d|[.,]\d+"
 _NUMBER = re.compile(rf"(?:{_DIGITS})")
 _AMOUNT = re.compile(
     rf"(?P<open>\()?\s*(?P<minus>[-+])?\s*(?:{_SIGN}|{_CODE})?\s*(?P<minus2>[-+])?\s*(?P<number>{_DIGITS})"
-    rf"\s*(?:{_SIGN}|{_CODE}|,?-{{1,2}}(?=$))?\s*(?P<trailing>-)?\s*(?P<close>\))?",
+    rf"\s*(?:{_SIGN}|{_CODE}|[.,]-{{1,2}}(?=$))?\s*(?P<trailing>-)?\s*(?P<close>\))?",
     re.IGNORECASE,
 )
 _FOUND = re.compile(
@@ -132,10 +146,7 @@ def currency_of(text: str) -> str:
     for word in re.finditer(r"\b[A-Z]{3}\b", cleaned):
         if word[0] in CURRENCIES:
             return word[0]
-    for sign, code in sorted(SIGNS.items(), key=lambda item: -len(item[0])):
-        if sign in cleaned:
-            return code
-    return ""
+    return next((code for sign, code in SIGNS.items() if sign in cleaned), "")
 
 
 def _own_mark(number: str) -> str:

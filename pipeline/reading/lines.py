@@ -25,6 +25,7 @@ _QUANTITY_UNIT = re.compile(r"([-+]?[\d.,' ]*\d)\s*([A-Za-zÀ-ÿ][\w./ ]{0,20})?
 _LABELLED_PIECE = re.compile(r"([A-Za-zÀ-ÿ#. ]{2,20}?)\s*[:#]\s*([^,;|]+)")
 _TIMES = re.compile(r"(\d+)\s*[x\u00d7]\s*(\d+)", re.IGNORECASE)
 _CODE = re.compile(r"(?=\S*\d)[A-Z0-9][A-Z0-9._/-]{2,}", re.IGNORECASE)
+_CHARGE_WORDS = frozenset({"charge", "charges", "fee", "fees", "cost", "costs"})
 _LONGEST_KIND = 4
 _CENT = Decimal("0.01")
 _SURE, _FAIR, _POOR, _GUESSED = 0.98, 0.9, 0.6, 0.5
@@ -57,16 +58,19 @@ def adding_up(lines: Sequence[ExtractedLine]) -> int:
     return sum(1 for line in lines if _agrees(line))
 
 
-def kind_of(text: str) -> LineKind:
-    """What a line is about, by the words it begins or ends with; goods unless they say otherwise."""
+def kind_of(text: str, *, coded: bool = False) -> LineKind:
+    """What a line is about, by the words it begins with; goods unless they say otherwise.
+
+    "Freight" is a charge and so is "Freight DHL" without a code; "Delivery bike" with one (`coded`) is goods.
+    """
     label, colon, _ = text.partition(":")
     if colon and (labelled := LINE_KINDS.get(compact(label))):
         return labelled
     words = words_of(text)
     for size in range(min(_LONGEST_KIND, len(words)), 0, -1):
         kind = LINE_KINDS.get("".join(words[:size]))
-        # "Shipping" alone is a charge, "Sample box of twelve soaps" and "Delivery bike" are goods.
-        if kind and (len(words) - size <= 1 or any(word in {"charge", "fee", "cost", "costs"} for word in words)):
+        rest = [word for word in words[size:] if word not in _CHARGE_WORDS]
+        if kind and len(rest) <= (0 if coded else 1):
             return kind
     return LineKind.GOODS
 
@@ -204,10 +208,10 @@ class _LineReader:
         sku = self._text(Column.SKU) or pieces.get("sku", "")
         description = words or " ".join([product, *options.values()]).strip() or sku
         unit = self._text(Column.UNIT) or _unit_beside(quantity_cell)
-        kind = kind_of(description)
+        kind = kind_of(description, coded=bool(sku))
         line = ExtractedLine(
             position=0,
-            kind=kind if kind is not LineKind.GOODS or not sku else kind_of(sku),
+            kind=kind if kind is not LineKind.GOODS else kind_of(sku, coded=True),
             sku=sku,
             gtin=re.sub(r"\D", "", self._text(Column.GTIN) or pieces.get("gtin", "")),
             description=description[:MAX_CELL],

@@ -62,7 +62,8 @@ def _is_edifact(content: bytes) -> bool:
 
 
 def _is_xml(content: bytes) -> bool:
-    return _XML.match(content[:_TEXT_SAMPLE]) is not None
+    # In UTF-16 every other byte of markup is zero; without those it reads like any other.
+    return _XML.match(content[:_TEXT_SAMPLE].lstrip(b"\xff\xfe").replace(b"\0", b"")) is not None
 
 
 def _is_text(content: bytes) -> bool:
@@ -71,8 +72,11 @@ def _is_text(content: bytes) -> bool:
         return False
     if sample.startswith(_UTF16):
         return True
-    nulls = max(sample[0::2].count(0), sample[1::2].count(0))
-    return nulls > _UTF16_SHARE * len(sample) / 2 or not _CONTROLS.search(sample)
+    even, odd = sample[0::2].count(0), sample[1::2].count(0)
+    if max(even, odd) > _UTF16_SHARE * len(sample) / 2:
+        text = sample[: len(sample) // 2 * 2].decode("utf-16-le" if odd > even else "utf-16-be", errors="ignore")
+        return not _CONTROLS.search(text.encode())
+    return not _CONTROLS.search(sample)
 
 
 # In this order: a workbook is a zip file, an EDI message and an XML file are also text.
