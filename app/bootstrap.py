@@ -14,6 +14,7 @@ import httpx
 
 from app.adapters.documents import DocumentSources, FetchedDocuments
 from app.adapters.images import WebImages
+from app.adapters.model import ModelConfig, OpenAIModel
 from app.adapters.progress import UpstreamProgress
 from app.adapters.reader import ChildReader
 from app.adapters.secrets import Seal, WeakKeyError
@@ -152,7 +153,8 @@ async def _stages(core: Core, stack: AsyncExitStack, reach: Callable[[str], None
     orders = PostgresOrders(core.database)
     documents = FetchedDocuments(DocumentStore(core.database), _document_sources(settings), core.clock)
     stack.push_async_callback(documents.aclose)
-    model = NoModel()
+    model = OpenAIModel(_model_config(settings), core.clock)
+    stack.push_async_callback(model.aclose)
     shops = Shops(shop_http, core.merchants.credentials, core.clock)
     ledger = Ledger(PostgresEffects(core.database), reach)
     reader = ChildReader()
@@ -194,8 +196,14 @@ def _document_sources(settings: Settings) -> DocumentSources:
     )
 
 
-class NoModel:
-    configured = False
+def _model_config(settings: Settings) -> ModelConfig:
+    key = settings.openai_api_key
+    return ModelConfig(
+        "" if key is None else key.get_secret_value(),
+        settings.openai_base_url,
+        settings.openai_model,
+        settings.model_timeout_seconds,
+    )
 
 
 def _seal(settings: Settings) -> Seal | None:

@@ -27,6 +27,7 @@ from app.db.receiving import Units
 from app.db.uploads import create_upload
 from app.demo_screen import Result, Screen
 from app.embedded import open_home, start_postgres, start_redis
+from app.embedded.home import write_private
 from app.embedded.sandbox import start_sandbox
 from app.enqueue import enqueue_next, enqueue_upload
 from app.settings import Settings, load_settings
@@ -101,7 +102,20 @@ def _installation(directory: Path | None) -> Iterator[Installation]:
                 guard_seconds=1,
                 http_port=given.http_port if durable else 0,
             )
+            if directory is not None:
+                write_private(home.path / "env", _environment(settings))
             yield Installation(settings, sandbox, token)
+
+
+def _environment(settings: Settings) -> str:
+    """What other commands need to find these servers, for a shell to read."""
+    secrets = {
+        "REDIS_URL": settings.redis_url,
+        "DATABASE_URL": settings.database_url,
+        "SECRET_KEY": settings.secret_key,
+    }
+    lines = [f"{name}='{value.get_secret_value()}'" for name, value in secrets.items() if value is not None]
+    return "\n".join([*lines, f"HTTP_PORT={settings.http_port}", ""])
 
 
 def _secret(url: Any) -> Any:
@@ -142,6 +156,7 @@ async def _serve(installation: Installation, screen: Screen) -> None:
     async with open_core(installation.settings) as core:
         await _connect(core, installation)
         screen.say(f"The shop: [link]{installation.sandbox}[/link]   Merchant: {MERCHANT}")
+        screen.say("Commands in another terminal find all this after: [bold]set -a; . .data/env; set +a[/bold]")
         screen.say("Ctrl-C ends everything.")
         await work(core, started=lambda page: screen.say(f"The page: [link]{page}[/link]"))
 
