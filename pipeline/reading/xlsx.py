@@ -78,17 +78,24 @@ def _refuse_bombs(content: bytes) -> None:
         return
     try:
         with zipfile.ZipFile(BytesIO(content)) as archive:
-            if len(archive.namelist()) > MAX_PACKED_FILES:
-                raise Refused("document_too_large", "the workbook holds too many parts")
-            unpacked = 0
-            for name in archive.namelist():
-                for chunk in _chunks(archive, name):
-                    unpacked += len(chunk)
-                    _refuse_extent(chunk)
-                    if unpacked > MAX_UNPACKED_BYTES:
-                        raise Refused("document_too_large", "the workbook unpacks to more than can be read")
-    except (zipfile.BadZipFile, NotImplementedError, RuntimeError, OSError, ValueError, EOFError) as error:
+            _measure(archive)
+    except Refused:
+        raise
+    except Exception as error:  # noqa: BLE001 - zip and its codecs raise a dozen types for damaged bytes
         raise Refused("damaged_document", f"the workbook cannot be unpacked ({type(error).__name__})") from None
+
+
+def _measure(archive: zipfile.ZipFile) -> None:
+    names = archive.namelist()
+    if len(names) > MAX_PACKED_FILES:
+        raise Refused("document_too_large", "the workbook holds too many parts")
+    unpacked = 0
+    for name in names:
+        for chunk in _chunks(archive, name):
+            unpacked += len(chunk)
+            if unpacked > MAX_UNPACKED_BYTES:
+                raise Refused("document_too_large", "the workbook unpacks to more than can be read")
+            _refuse_extent(chunk)
 
 
 def _chunks(archive: zipfile.ZipFile, name: str) -> Iterator[bytes]:

@@ -79,13 +79,19 @@ def workbook(sheet: bytes) -> bytes:
     return out.getvalue()
 
 
-@pytest.mark.parametrize(
-    "sheet", [b"\0" * (limits.MAX_UNPACKED_BYTES + 1), b'<c r="A1"><v>1</v></c><c r="XFD1048576"><v>1</v></c>']
-)
-def test_a_workbook_that_unpacks_without_end_is_refused(sheet: bytes) -> None:
+@pytest.mark.parametrize("sheet", [b"\0" * 100_001, b'<c r="A1"><v>1</v></c><c r="XFD1048576"><v>1</v></c>'])
+def test_a_workbook_that_unpacks_without_end_is_refused(sheet: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pipeline.reading.xlsx.MAX_UNPACKED_BYTES", 100_000)
     outcome = attempt(workbook(sheet))
     assert isinstance(outcome, Refused)
     assert outcome.code == "document_too_large"
+
+
+@pytest.mark.parametrize("place", range(60, 400, 20))
+def test_a_workbook_damaged_inside_a_packed_part_is_refused_or_read(place: int) -> None:
+    content = bytearray(workbook(b"<worksheet>" + bytes(range(256)) * 8))
+    content[place % len(content)] ^= 0xFF
+    attempt(bytes(content))
 
 
 def test_the_type_is_the_content_whatever_the_file_was_called() -> None:
