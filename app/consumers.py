@@ -10,7 +10,31 @@ from pipeline.errors import CommandRefused
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from pipeline.clock import Clock
     from pipeline.queue.bull import Commands
+
+LOOK_AGAIN_S = 60.0
+"""Probes ask every few seconds, and hosted Redis bills each command."""
+
+
+class ConsumerWatch:
+    """Remembers who else takes our jobs, and looks again after a minute."""
+
+    def __init__(self, commands: Commands, prefix: str, queues: Sequence[str], clock: Clock) -> None:
+        self._commands = commands
+        self._prefix = prefix
+        self._queues = queues
+        self._clock = clock
+        self._found: list[str] = []
+        self._looked_at: float | None = None
+
+    async def look(self) -> list[str]:
+        """What `foreign_consumers` found, at most a minute ago."""
+        now = self._clock.monotonic()
+        if self._looked_at is None or now - self._looked_at > LOOK_AGAIN_S:
+            self._found = await foreign_consumers(self._commands, self._prefix, self._queues)
+            self._looked_at = now
+        return self._found
 
 
 async def foreign_consumers(commands: Commands, prefix: str, queues: Sequence[str]) -> list[str]:

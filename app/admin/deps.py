@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from pipeline.clock import Clock
     from pipeline.ports import Progress
     from pipeline.queue.bull import Bull
+    from pipeline.queue.job import SweepReport
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +42,7 @@ class AdminDeps:
     clock: Clock
     connections: Callable[[], Sequence[ConnectionState]]
     health: Callable[[], Health]
+    swept: Callable[[], SweepReport | None]
     foreign: Callable[[], Awaitable[Sequence[str]]]
     version: str
     host: str = "127.0.0.1"

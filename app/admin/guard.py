@@ -38,7 +38,8 @@ _HEADERS = {
     "content-security-policy": "default-src 'self'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'",
     "x-content-type-options": "nosniff",
     "x-frame-options": "DENY",
-    "referrer-policy": "no-referrer",
+    # Not no-referrer: under that a browser sends the login form with `Origin: null`, as a stranger's page would.
+    "referrer-policy": "same-origin",
     "cache-control": "no-store",
 }
 

@@ -40,6 +40,7 @@ def health_router(deps: AdminDeps) -> APIRouter:
             totals = None
         deps.metrics.totals_seen(totals)
         deps.metrics.connections_seen(deps.connections())
+        deps.metrics.queues_swept(deps.swept())
         return Response(deps.metrics.render(), media_type=CONTENT_TYPE_LATEST)
 
     return router

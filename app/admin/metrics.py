@@ -1,4 +1,4 @@
-"""What monitors scrape: names po_*, base units, and no label but queue, outcome and error class.
+"""What monitors scrape: names po_*, base units, and no label but queue and outcome.
 
 The worker feeds what only it knows (attempts, hops, depths as the sweep saw them); what is true of all replicas
 together is read from Postgres at the scrape. A scrape costs Redis nothing.
@@ -26,7 +26,6 @@ class Metrics:
     def __init__(self) -> None:
         self._registry = CollectorRegistry()
         self._attempts = self._counter("attempts", "Attempts settled", "queue", "outcome")
-        self._errors = self._counter("attempt_errors", "Attempts that raised, by class of error", "queue", "error")
         self._hops = Histogram(
             "po_hop_seconds",
             "From claim to settled",
@@ -53,13 +52,9 @@ class Metrics:
         if seconds is not None:
             self._hops.labels(queue).observe(seconds)
 
-    def attempt_raised(self, queue: str, error: BaseException) -> None:
-        """Count an error by its class."""
-        self._errors.labels(queue, type(error).__name__).inc()
-
-    def queues_swept(self, report: SweepReport) -> None:
-        """Show how deep the queues are."""
-        for queue, seen in report.queues.items():
+    def queues_swept(self, report: SweepReport | None) -> None:
+        """Show how deep the queues are, as the last sweep saw them."""
+        for queue, seen in report.queues.items() if report else ():
             self._waiting.labels(queue).set(seen.waiting)
             self._active.labels(queue).set(seen.active)
             self._delayed.labels(queue).set(seen.delayed)

@@ -16,7 +16,7 @@ from app.adapters.progress import UpstreamProgress
 from app.admin.api import create_app
 from app.admin.deps import AdminDeps, Health
 from app.admin.metrics import Metrics
-from app.consumers import foreign_consumers
+from app.consumers import ConsumerWatch
 from pipeline import flow
 
 if TYPE_CHECKING:
@@ -51,7 +51,8 @@ async def serve_admin(
         clock=core.clock,
         connections=core.connections.states,
         health=lambda: health_of(worker),
-        foreign=lambda: foreign_consumers(core.connections.commands, settings.queue_prefix, flow.NAMES),
+        swept=lambda: worker.last_report,
+        foreign=ConsumerWatch(core.connections.commands, settings.queue_prefix, flow.NAMES, core.clock).look,
         version=_version(),
         host=settings.http_host,
         token=None if token is None else token.get_secret_value(),

@@ -78,6 +78,7 @@ def make_deps(database: Database, bull: Bull, connections: Connections) -> Calla
             "clock": SystemClock(),
             "connections": connections.states,
             "health": lambda: Health(queues=("ai-parsing",)),
+            "swept": lambda: None,
             "foreign": nobody,
             "version": "1.2.3",
         }
