@@ -73,7 +73,7 @@ def split_label(cell: Cell) -> tuple[Field | None, str]:
         return field, rest.strip()
     field = total_label(cell.text)
     if field:
-        amount = _AMOUNT_TAIL.search(cell.text)
+        amount = _AMOUNT_TAIL.search(_PERCENT.sub(" ", cell.text))
         return field, amount.group().strip(" :") if amount and amount.start() > 0 else ""
     if not colon and (exact := _field(cell.text)):
         return exact, ""

@@ -138,7 +138,9 @@ def _is_own_line(table: Table, row: Row) -> bool:
 
 
 def _goes_on(table: Table, row: Row) -> bool:
-    """Words under the name go on with it; words in the code's column alone are the heading of a section."""
+    """Words under the name go on with it; a section's heading in the code's column and a "Notes:" row do not."""
+    if LINE_KINDS.get(compact(row.line.cells[0].text)) is LineKind.NOTE:
+        return False
     names = [place for column in (Column.DESCRIPTION, Column.PRODUCT) if (place := table.place(column)) is not None]
     return not names or any(row.cells[place] for place in names)
 

@@ -71,6 +71,28 @@ def test_the_heading_of_a_section_belongs_to_no_line() -> None:
     assert [line.description for line in found.lines] == ["Train", "Bear"]
 
 
+def test_notes_below_the_lines_belong_to_no_line_and_a_rate_is_no_amount() -> None:
+    found = order(
+        """
+        Rechnung;;;
+        Rechnungsnummer;R-5;;
+        Lieferant;Öko AG;;
+        Pos;Artikel;Menge;Preis;Betrag
+        1;Seife;10 Stk;1,20 €;12,00 €
+        2;Creme;2 Stk;1.050,00 €;2.100,00 €
+        Hinweis:;bitte trocken lagern;;;
+        ;;;Nettobetrag;2.112,00 €
+        ;;;MwSt 19%;401,28 €
+        ;;;Gesamtbetrag;2.513,28 €
+        """
+    )
+    assert [(line.description, line.quantity, line.unit) for line in found.lines] == [
+        ("Seife", 10, "Stk"),
+        ("Creme", 2, "Stk"),
+    ]
+    assert (found.subtotal, found.tax, found.total) == (Decimal("2112.00"), Decimal("401.28"), Decimal("2513.28"))
+
+
 def test_blank_cells_of_variants_mean_as_above() -> None:
     found = order("""
         PO Number,PO-8
