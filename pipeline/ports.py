@@ -15,6 +15,7 @@ from typing import Any, Protocol
 from pipeline.domain.merchant import Merchant
 from pipeline.domain.purchase_order import ExtractedOrder
 from pipeline.domain.results import Draft, EnrichedLine, NormalizedLine, PricedLine
+from pipeline.domain.standing import OrderStanding
 
 # --------------------------------------------------------------------------------- documents and reading
 
@@ -158,8 +159,8 @@ class Orders(Protocol):
         """The number of an order already made from the very same bytes by another run, or None."""
         ...
 
-    async def announced(self, order_id: str) -> Mapping[str, int]:
-        """Units announced to the shop so far for this order, by draft variant id (earlier revisions)."""
+    async def standing(self, order_id: str) -> OrderStanding:
+        """What the shop was told of this order so far, counting what a receipt under way is about to take."""
         ...
 
 

@@ -23,6 +23,7 @@ from pipeline.clock import SystemClock
 from pipeline.contract import Run, StageInput
 from pipeline.domain.merchant import Merchant, MerchantSettings
 from pipeline.domain.results import Draft, DraftVariant, PlannedProduct, PlannedVariant
+from pipeline.domain.standing import OrderStanding, VariantStanding
 from pipeline.ports import Effect, ReceiptLine, StoredDraft, StoredImage, StoredVariant
 
 DOMAIN = "demo.myshopify.com"
@@ -87,6 +88,11 @@ async def sandbox(http: httpx.AsyncClient, tmp_path: Path) -> AsyncIterator[Sand
 @pytest.fixture
 def shops(sandbox: SandboxShop, http: httpx.AsyncClient) -> Shops:
     """The adapter, pointed at the sandbox as it would be at Shopify."""
+    return shops_of(sandbox, http)
+
+
+def shops_of(sandbox: SandboxShop, http: httpx.AsyncClient) -> Shops:
+    """The adapter for a shop of the test's own."""
 
     async def credentials(_merchant: Merchant) -> ShopCredentials | None:
         return ShopCredentials(sandbox.endpoint, TOKEN)
@@ -135,12 +141,13 @@ class Books:
     """Drafts, orders, receipts and pictures as Postgres would hold them; one object implements the four ports."""
 
     drafts: list[StoredDraft] = field(default_factory=list)
-    told: dict[str, int] = field(default_factory=dict)
+    standings: dict[str, VariantStanding] = field(default_factory=dict)
+    location_id: str = ""
     receipt: list[ReceiptLine] = field(default_factory=list)
     images: list[StoredImage] = field(default_factory=list)
 
-    async def announced(self, order_id: str) -> Mapping[str, int]:
-        return self.told
+    async def standing(self, order_id: str) -> OrderStanding:
+        return OrderStanding(self.location_id, self.standings)
 
     async def lines(self, receipt_id: str) -> Sequence[ReceiptLine]:
         return self.receipt

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 
-from sqlalchemy import select
+from sqlalchemy import or_, select
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.db.session import Database
 from app.db.tables import (
     documents,
     draft_variants,
+    effects,
     order_variants,
     product_drafts,
     purchase_orders,
@@ -18,6 +21,8 @@ from app.db.tables import (
     supplier_items,
     suppliers,
 )
+from pipeline import flow
+from pipeline.domain.standing import PLAN, OrderStanding, Share, VariantStanding
 from pipeline.ports import OrderRecord, ReceiptLine, SupplierItem, SupplierRecord
 
 SUPPLIERS_MAX = 5_000
@@ -69,15 +74,35 @@ class PostgresOrders:
             row = found.one_or_none()
         return None if row is None else row.number or row.key
 
-    async def announced(self, order_id: str) -> Mapping[str, int]:
-        """Units announced to the shop so far, by draft variant."""
+    async def standing(self, order_id: str) -> OrderStanding:
+        """The order's books, and what a receipt under way has been promised of them."""
         async with self._database.transaction() as connection:
-            found = await connection.execute(
-                select(order_variants.c.draft_variant_id, order_variants.c.announced).where(
-                    order_variants.c.order_id == order_id
-                )
+            location_id = await connection.scalar(
+                select(purchase_orders.c.location_id).where(purchase_orders.c.id == order_id)
             )
-            return {row.draft_variant_id: row.announced for row in found}
+            found = await connection.execute(
+                select(
+                    order_variants.c.draft_variant_id,
+                    draft_variants.c.inventory_item_id,
+                    order_variants.c.announced,
+                    (order_variants.c.received + order_variants.c.rejected - order_variants.c.surplus).label("taken"),
+                    order_variants.c.surplus,
+                )
+                .join(draft_variants, draft_variants.c.id == order_variants.c.draft_variant_id)
+                .where(order_variants.c.order_id == order_id)
+            )
+            rows = found.mappings().all()
+            shares = await _shares_under_way(connection, order_id)
+        variants = {
+            row["draft_variant_id"]: VariantStanding(
+                inventory_item_id=row["inventory_item_id"],
+                announced=row["announced"],
+                taken=row["taken"] + sum(one.accepted + one.rejected for one in shares[row["draft_variant_id"]]),
+                surplus=row["surplus"] + sum(one.added + one.refused for one in shares[row["draft_variant_id"]]),
+            )
+            for row in rows
+        }
+        return OrderStanding(location_id or "", variants)
 
     async def list_suppliers(self, merchant_id: str) -> Sequence[SupplierRecord]:
         """All suppliers of a merchant."""
@@ -140,3 +165,23 @@ class PostgresOrders:
                 .order_by(receipt_lines.c.draft_variant_id)
             )
             return [ReceiptLine(**row) for row in found.mappings()]
+
+
+async def _shares_under_way(connection: AsyncConnection, order_id: str) -> Mapping[str, list[Share]]:
+    """How the order's receipts that are not in its books yet were parted, by draft variant."""
+    found = await connection.execute(
+        select(effects.c.parameters)
+        .join(runs, runs.c.id == effects.c.run_id)
+        .where(
+            runs.c.order_id == order_id,
+            runs.c.kind == "receipt",
+            or_(runs.c.due_stage == flow.SYNC, runs.c.failed_stage == flow.SYNC),
+            runs.c.state != "cancelled",
+            effects.c.key.startswith(PLAN),
+        )
+    )
+    shares: defaultdict[str, list[Share]] = defaultdict(list)
+    for parameters in found.scalars():
+        for one in parameters["shares"]:
+            shares[one[0]].append(Share(*one))
+    return shares

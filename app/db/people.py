@@ -17,6 +17,7 @@ from app.db.errors import ConflictError, NotFoundError
 from app.db.receiving import Delivered, receive, refuse_second_receipt
 from app.db.tables import audit, effects, queue_pauses, runs, stage_runs
 from pipeline import flow
+from pipeline.domain.standing import PLAN
 from pipeline.run_store import NextJob
 
 if TYPE_CHECKING:
@@ -158,7 +159,13 @@ async def _refuse_to_abandon(connection: AsyncConnection, run: RowMapping) -> in
     sellable and still open here, to be received once more.
     """
     rows = await connection.execute(
-        select(effects.c.state, func.count()).where(effects.c.run_id == run["id"]).group_by(effects.c.state)
+        select(effects.c.state, func.count())
+        .where(
+            effects.c.run_id == run["id"],
+            ~effects.c.key.startswith(PLAN),
+            ~effects.c.external.has_key("refused"),  # the shop said no: nothing moved
+        )
+        .group_by(effects.c.state)
     )
     sent = {state: int(count) for state, count in rows}
     unsettled = sent.get("confirmed", 0) or (run["state"] == "running" and sent.get("intent", 0))

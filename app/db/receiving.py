@@ -127,7 +127,8 @@ async def _lines(connection: AsyncConnection, order: RowMapping) -> list[_Line]:
             draft_variants.c.id,
             draft_variants.c.sku,
             draft_variants.c.gtin,
-            order_variants.c.announced - order_variants.c.received - order_variants.c.rejected,
+            order_variants.c.announced
+            - (order_variants.c.received + order_variants.c.rejected - order_variants.c.surplus),
         )
         .join(draft_variants, draft_variants.c.id == order_variants.c.draft_variant_id)
         .where(order_variants.c.order_id == order["id"])

@@ -280,15 +280,21 @@ async def _synced(connection: AsyncConnection, run: Run, sync: ShopSync) -> None
                 .values(variant_id=variant.variant_id, inventory_item_id=variant.inventory_item_id)
             )
             await _remember(connection, run, variant.draft_variant_id)
-    counted = {"announced": "announced", "received": "received", "rejected": "rejected"}
+    counted = {name: order_variants.c[name] for name in ("announced", "received", "rejected", "surplus")}
     for move in sorted(sync.stock, key=lambda move: (move.draft_variant_id, move.move)):
-        column = order_variants.c[counted[move.move]]
+        column = counted[move.move]
         await connection.execute(
             update(order_variants)
             .where(
                 order_variants.c.order_id == run.order_id, order_variants.c.draft_variant_id == move.draft_variant_id
             )
             .values({column: column + move.quantity})
+        )
+    if any(move.move == "announced" for move in sync.stock):
+        await connection.execute(
+            update(purchase_orders)
+            .where(purchase_orders.c.id == run.order_id, purchase_orders.c.location_id == "")
+            .values(location_id=sync.location_id)
         )
     await _order_state(connection, run)
 
@@ -318,15 +324,14 @@ async def _order_state(connection: AsyncConnection, run: Run) -> None:
     """Where the order stands, from its own sums: draft > approved > expected > .. > received."""
     mine = order_variants.c.order_id == run.order_id
     settled = order_variants.c.received + order_variants.c.rejected
+    taken = settled - order_variants.c.surplus
     announced, received, open_units = (
         await connection.execute(
             select(
                 func.coalesce(func.sum(order_variants.c.announced), 0),
                 func.coalesce(func.sum(settled), 0),
                 func.coalesce(
-                    func.sum(
-                        case((order_variants.c.announced > settled, order_variants.c.announced - settled), else_=0)
-                    ),
+                    func.sum(case((order_variants.c.announced > taken, order_variants.c.announced - taken), else_=0)),
                     0,
                 ),
             ).where(mine)

@@ -188,6 +188,8 @@ purchase_orders = Table(
     Column("confidence", Float, nullable=False, server_default="0"),
     Column("revision", Integer, nullable=False, server_default="1"),
     _words("content_hash"),
+    # The shop's location its goods were announced at; the rest of the order's life happens there.
+    _words("location_id"),
     _instant("created_at", now=True),
     _instant("updated_at", now=True),
     UniqueConstraint("merchant_id", "supplier_id", "key"),
@@ -295,6 +297,8 @@ order_variants = Table(
     Column("announced", Integer, nullable=False, server_default="0"),
     Column("received", Integer, nullable=False, server_default="0"),
     Column("rejected", Integer, nullable=False, server_default="0"),
+    # Of the received and rejected: units nobody had announced, which never were `incoming` in the shop.
+    Column("surplus", Integer, nullable=False, server_default="0"),
     PrimaryKeyConstraint("order_id", "draft_variant_id"),
 )
 

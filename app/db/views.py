@@ -132,11 +132,12 @@ class VariantRow(Value):
     announced: int
     received: int
     rejected: int
+    surplus: int
 
     @property
     def open(self) -> int:
         """Units announced that have not been accounted for."""
-        return max(0, self.announced - self.received - self.rejected)
+        return max(0, self.announced - (self.received + self.rejected - self.surplus))
 
 
 class ImageRow(Value):
@@ -410,6 +411,7 @@ def _variants(order_id: str | None) -> Select[Any]:
             order_variants.c.announced,
             order_variants.c.received,
             order_variants.c.rejected,
+            order_variants.c.surplus,
         )
         .join(draft_variants, draft_variants.c.id == order_variants.c.draft_variant_id)
         .join(product_drafts, product_drafts.c.id == draft_variants.c.draft_id)

@@ -222,7 +222,10 @@ class SyncedProduct(Value):
 
 
 class StockMove(Value):
-    """One quantity told to the shop, and what was told: announced, accepted or rejected units."""
+    """One quantity of one variant. `move` says which: announced, received, rejected or surplus.
+
+    Surplus units are counted among the received and rejected too: they are those nobody had announced.
+    """
 
     draft_variant_id: str
     inventory_item_id: str

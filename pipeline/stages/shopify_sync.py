@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass, replace
 from datetime import timedelta
 from decimal import Decimal
 from itertools import count
@@ -31,6 +31,7 @@ from pipeline.domain.results import (
     SyncedProduct,
     SyncedVariant,
 )
+from pipeline.domain.standing import OrderStanding, Share, VariantStanding, receipt_plan, share
 from pipeline.effects import Answer, Ledger
 from pipeline.errors import VendorRefused
 from pipeline.ports import (
@@ -38,6 +39,7 @@ from pipeline.ports import (
     Effect,
     Orders,
     QuantityChange,
+    ReceiptLine,
     Receipts,
     Shop,
     ShopFacts,
@@ -84,6 +86,15 @@ class Telling:
     revision: int = 0
 
 
+@dataclass(frozen=True, slots=True)
+class Told:
+    """What a series has told in all, and where. `newer`: a later revision had its say before."""
+
+    units: tuple[Unit, ...]
+    location_id: str
+    newer: bool = False
+
+
 class ShopifySync:
     """Brings the shop to what an approved order or a receipt says."""
 
@@ -114,12 +125,14 @@ class ShopifySync:
         for done, one in enumerate(stored, start=1):
             products.append(await self._place(given, shop, one))
             await given.progress(done / (len(stored) + 1), f"{done} of {len(stored)} products are in the shop")
+        standing = await self._orders.standing(_required(given.run.order_id, "order"))
+        facts = _at_its_place(facts, standing)
         policy, note = stock_policy(given, facts)
         if policy is StockPolicy.RECORD:
             return ShopSync(products=tuple(products), note=note)
-        stock, told_note = await self._announce(given, shop, facts, policy, _expected(stored, products))
-        notes = "; ".join(part for part in (note, told_note) if part)
-        return ShopSync(products=tuple(products), stock=tuple(stock), location_id=facts.location_id, note=notes)
+        sync = await self._announce(given, shop, facts.location_id, policy, _expected(stored, products), standing)
+        notes = "; ".join(part for part in (note, sync.note) if part)
+        return sync.model_copy(update={"products": tuple(products), "note": notes})
 
     async def _place(self, given: StageInput, shop: Shop, stored: StoredDraft) -> SyncedProduct:
         """Make sure one draft's product and all its variants are in the shop."""
@@ -230,8 +243,14 @@ class ShopifySync:
         await self._ledger.once(given, key, parameters, call=call, ask=ask)
 
     async def _announce(
-        self, given: StageInput, shop: Shop, facts: ShopFacts, policy: StockPolicy, expected: Sequence[Unit]
-    ) -> tuple[list[StockMove], str]:
+        self,
+        given: StageInput,
+        shop: Shop,
+        location_id: str,
+        policy: StockPolicy,
+        expected: Sequence[Unit],
+        standing: OrderStanding,
+    ) -> ShopSync:
         """Bring what the shop was told of this order to what this revision expects.
 
         Returned is what the order's own books do not hold yet, so that a revision recorded twice or told by
@@ -244,78 +263,77 @@ class ShopifySync:
             state="incoming" if incoming else "available",
             reason="movement_created" if incoming else "received",
             document=_document(order_id),
-            location_id=facts.location_id,
+            location_id=location_id,
             revision=given.run.order_revision or 0,
         )
-        told, newer = await self._tell(given, shop, telling, expected)
-        recorded = await self._orders.announced(order_id)
-        fresh = [
-            Unit(unit.draft_variant_id, unit.inventory_item_id, unit.quantity - recorded.get(unit.draft_variant_id, 0))
-            for unit in told
-        ]
+        told = await self._tell(given, shop, telling, to_announce(expected, standing.variants))
+        fresh = [replace(unit, quantity=unit.quantity - _announced(standing, unit)) for unit in told.units]
         moves = [_move(unit, "announced") for unit in fresh if unit.quantity]
         if not incoming:  # sellable at once: nothing is left to receive
             moves += [_move(unit, "received") for unit in fresh if unit.quantity]
-        note = "a newer revision of this order was announced before; nothing was taken back" if newer else ""
-        return moves, note
+        return ShopSync(stock=tuple(moves), location_id=told.location_id, note=_kept_back(expected, standing, told))
 
     # ----------------------------------------------------------------------------- a receipt
 
     async def _receive(self, given: StageInput, shop: Shop, facts: ShopFacts) -> ShopSync:
         """Make accepted units sellable and take rejected ones off what is still expected.
 
-        Units that were never announced (the merchant only records) cannot be moved from `incoming`: they
-        are added to `available` directly, and rejecting them changes nothing in the shop.
+        Units that were not announced (the merchant only records, or more came than was ordered) cannot be
+        moved from `incoming`: they are added to `available` directly, and rejecting them changes nothing.
         """
         receipt_id = _required(given.run.receipt_id, "receipt")
-        document = _document(_required(given.run.order_id, "order"))
+        order_id = _required(given.run.order_id, "order")
+        standing = await self._orders.standing(order_id)
+        facts = _at_its_place(facts, standing)
         if not facts.location_id or "write_inventory" not in facts.scopes:
             raise Reject("cannot_receive", _why_no_stock(facts))
         lines = await self._receipts.lines(receipt_id)
         if any(not line.inventory_item_id for line in lines):
             raise Reject("cannot_receive", "some of these goods are not in the shop yet: approve their order first")
-        announced = await self._orders.announced(given.run.order_id or "")
-        accepted = [Unit(line.draft_variant_id, line.inventory_item_id, line.accepted) for line in lines]
-        rejected = [
-            Unit(line.draft_variant_id, line.inventory_item_id, -line.rejected)
-            for line in lines
-            if announced.get(line.draft_variant_id)
-        ]
-        expected = [unit for unit in accepted if announced.get(unit.draft_variant_id)]
-        unexpected = [unit for unit in accepted if not announced.get(unit.draft_variant_id)]
-        where = facts.location_id
+        plan = await self._plan(given, receipt_id, facts.location_id, [_share(line, standing) for line in lines])
+        where, shares = plan["location_id"], [Share(*one) for one in plan["shares"]]
+        document = _document(order_id)
         tellings = (
-            (Telling(f"accept:{receipt_id}", "received", "", document, where), expected, "received"),
-            (Telling(f"add:{receipt_id}", "available", "received", document, where), unexpected, "received"),
-            (Telling(f"reject:{receipt_id}", "incoming", "movement_canceled", document, where), rejected, "rejected"),
+            (Telling(f"accept:{receipt_id}", "received", "", document, where), [one.accepted for one in shares]),
+            (Telling(f"add:{receipt_id}", "available", "received", document, where), [one.added for one in shares]),
+            (
+                Telling(f"reject:{receipt_id}", "incoming", "movement_canceled", document, where),
+                [-one.rejected for one in shares],
+            ),
         )
-        moves: list[StockMove] = []
-        for done, (telling, units, move) in enumerate(tellings, start=1):
-            told, _ = await self._tell(given, shop, telling, units)
-            moves += [
-                _move(Unit(unit.draft_variant_id, unit.inventory_item_id, abs(unit.quantity)), move) for unit in told
-            ]
+        for done, (telling, quantities) in enumerate(tellings, start=1):
+            units = [_unit(one, quantity) for one, quantity in zip(shares, quantities, strict=True) if quantity]
+            await self._tell(given, shop, telling, units)
             await given.progress(done / len(tellings), "receiving goods")
-        # Rejected goods nobody had announced changed nothing in the shop; the books still want to know.
-        moves += [
-            _move(Unit(line.draft_variant_id, line.inventory_item_id, line.rejected), "rejected")
-            for line in lines
-            if line.rejected and not announced.get(line.draft_variant_id)
-        ]
-        return ShopSync(stock=tuple(moves), location_id=where)
+        return ShopSync(stock=tuple(move for one in shares for move in _moves(one)), location_id=where)
+
+    async def _plan(self, given: StageInput, receipt_id: str, location_id: str, shares: Sequence[Share]) -> Answer:
+        """Which of the units were announced, decided once and written down.
+
+        A revision may move the announcement between two attempts at this receipt; the second must still
+        finish what the first began, and the revision must leave to it what it is about to take.
+        """
+
+        async def decide(first: Mapping[str, Any]) -> Answer:
+            return first
+
+        async def ask(_effect: Effect) -> Answer | None:
+            return None
+
+        parameters = {"location_id": location_id, "shares": [list(astuple(one)) for one in shares]}
+        return await self._ledger.once(given, receipt_plan(receipt_id), parameters, call=decide, ask=ask)
 
     # ----------------------------------------------------------------------------- quantities
 
-    async def _tell(
-        self, given: StageInput, shop: Shop, telling: Telling, target: Sequence[Unit]
-    ) -> tuple[list[Unit], bool]:
+    async def _tell(self, given: StageInput, shop: Shop, telling: Telling, target: Sequence[Unit]) -> Told:
         """Tell the shop what is still missing to `target`, step by step, and return what it was told in all.
 
         Step n of a series is one effect and one idempotency key for ever, whoever takes it: two runs of the
         same order meet at the same step, and the second repeats the first's request (which does nothing)
         before it tells the difference in the next. A refused step stays refused (Shopify spends its key) and
-        counts for nothing, so that a retry after the cause was mended has a key of its own. The flag says
-        that a newer revision had its say already: an older one, approved late, changes nothing.
+        counts for nothing, so that a retry after the cause was mended has a key of its own. A series stays at
+        the location it began at, and once a newer revision had its say an older one, approved late, changes
+        nothing.
         """
         told: dict[str, Unit] = {}
         for step in count():
@@ -327,9 +345,10 @@ class ShopifySync:
             if "refused" in answer:
                 continue
             _add(told, answer["units"])
+            telling = replace(telling, location_id=answer["location_id"])
             if answer["revision"] > telling.revision:
-                return list(told.values()), True
-        return list(told.values()), False
+                return Told(tuple(told.values()), telling.location_id, newer=True)
+        return Told(tuple(told.values()), telling.location_id)
 
     async def _take_step(self, given: StageInput, shop: Shop, key: str, parameters: Mapping[str, Any]) -> Answer:
         """One step through the ledger. A refusal is an answer too: it is confirmed first, then raised."""
@@ -344,7 +363,7 @@ class ShopifySync:
                     raise _unknown_outcome() from refused
                 refusals.append(refused)
                 return {"refused": refused.code, "message": str(refused)}
-            return {"group": group, "units": first["units"], "revision": first["revision"]}
+            return {"group": group, **{name: first[name] for name in ("units", "revision", "location_id")}}
 
         async def ask(effect: Effect) -> Answer | None:
             # The repeat is the question: inside the key's retention it answers and changes nothing.
@@ -389,6 +408,25 @@ def match_variants(draft: Draft, product: ShopProduct) -> dict[str, ShopVariant]
     return found
 
 
+def to_announce(expected: Sequence[Unit], standing: Mapping[str, VariantStanding]) -> list[Unit]:
+    """What the shop should have been told in all, so that `incoming` is what may still come.
+
+    Never less than receipts have taken since, or `incoming` would turn negative; and what came without
+    having been announced is here already and not to be waited for again.
+    """
+    wanted = {unit.draft_variant_id: unit for unit in expected}
+    units: list[Unit] = []
+    for name in dict.fromkeys((*wanted, *standing)):
+        quantity = wanted[name].quantity if name in wanted else 0
+        known = standing.get(name)
+        if known is not None:
+            quantity = max(quantity - known.surplus, known.taken)
+        item = wanted[name].inventory_item_id if name in wanted else standing[name].inventory_item_id
+        if quantity > 0:
+            units.append(Unit(name, item, quantity))
+    return units
+
+
 def outstanding(target: Sequence[Unit], told: Mapping[str, Unit]) -> list[Unit]:
     """What must still be told to get from `told` to `target`; what is expected no longer is taken back."""
     wanted = {unit.draft_variant_id: unit for unit in target}
@@ -409,6 +447,26 @@ def _move(unit: Unit, move: str) -> StockMove:
         quantity=unit.quantity,
         move=move,
     )
+
+
+def _share(line: ReceiptLine, standing: OrderStanding) -> Share:
+    known = standing.variants.get(line.draft_variant_id)
+    still_open = 0 if known is None else known.open
+    return share(line.draft_variant_id, line.inventory_item_id, line.accepted, line.rejected, still_open=still_open)
+
+
+def _unit(one: Share, quantity: int) -> Unit:
+    return Unit(one.draft_variant_id, one.inventory_item_id, quantity)
+
+
+def _moves(one: Share) -> list[StockMove]:
+    """What the order's books are told of a receipt's line."""
+    counted = {
+        "received": one.accepted + one.added,
+        "rejected": one.rejected + one.refused,
+        "surplus": one.added + one.refused,
+    }
+    return [_move(_unit(one, quantity), move) for move, quantity in counted.items() if quantity]
 
 
 def _add(told: dict[str, Unit], units: Sequence[Sequence[Any]]) -> None:
@@ -455,6 +513,26 @@ def _check_products_allowed(given: StageInput, facts: ShopFacts) -> None:
     if facts.currency != currency:
         message = f"the shop sells in {facts.currency} but the settings say {currency}: prices would be wrong"
         raise Reject("currency_mismatch", message)
+
+
+def _at_its_place(facts: ShopFacts, standing: OrderStanding) -> ShopFacts:
+    """An order stays where it was announced, whatever location the merchant chose for others since."""
+    return replace(facts, location_id=standing.location_id or facts.location_id)
+
+
+def _announced(standing: OrderStanding, unit: Unit) -> int:
+    known = standing.variants.get(unit.draft_variant_id)
+    return 0 if known is None else known.announced
+
+
+def _kept_back(expected: Sequence[Unit], standing: OrderStanding, told: Told) -> str:
+    """Why the shop was told less, or took back less, than the document says."""
+    if told.newer:
+        return "a newer revision of this order was announced before; nothing was taken back"
+    wanted = {unit.draft_variant_id: unit.quantity for unit in expected}
+    if any(known.taken > wanted.get(name, 0) for name, known in standing.variants.items()):
+        return "more was received than this revision expects; nothing of that was taken back"
+    return ""
 
 
 def _why_no_stock(facts: ShopFacts) -> str:

@@ -11,6 +11,7 @@ from pipeline.contract import Done, Review, Run, StageInput
 from pipeline.domain.merchant import Merchant
 from pipeline.domain.purchase_order import Doubt, ExtractedOrder
 from pipeline.domain.results import EnrichedLine, Output
+from pipeline.domain.standing import OrderStanding
 from pipeline.errors import LeaseLost
 from pipeline.ports import Document, ModelReply, OrderRecord, Reading, SupplierItem, SupplierRecord
 from tests.pipeline.domain.printed import merchant, order
@@ -101,7 +102,7 @@ class Known:
     async def get(self, order_id: str) -> OrderRecord:
         raise NotImplementedError
 
-    async def announced(self, order_id: str) -> dict[str, int]:
+    async def standing(self, order_id: str) -> OrderStanding:
         raise NotImplementedError
 
 

@@ -6,18 +6,24 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
 
+import httpx
 import pytest
 
 from app.adapters.shops import Shops
+from app.sandbox.server import run_sandbox
+from app.sandbox.state import new_shop
 from pipeline.clock import SystemClock
 from pipeline.contract import Done, Reject, StageInput
 from pipeline.domain.purchase_order import DocumentKind
 from pipeline.domain.results import Draft, OrderToSave, ShopSync, SupplierChoice
+from pipeline.domain.standing import VariantStanding
 from pipeline.effects import Ledger
 from pipeline.errors import LeaseLost, VendorRefused, VendorUnavailable
 from pipeline.ports import ReceiptLine, StoredDraft, StoredVariant
 from pipeline.stages.shopify_sync import ShopifySync
 from tests.sandbox_shop import (
+    DOMAIN,
+    TOKEN,
     Books,
     DraftsOf,
     Effects,
@@ -29,6 +35,7 @@ from tests.sandbox_shop import (
     make_given,
     sandbox,
     shops,
+    shops_of,
     unplaced,
 )
 
@@ -59,8 +66,17 @@ class World:
     def record(self, output: ShopSync) -> None:
         """What the recorder does with the result."""
         for move in output.stock:
+            known = self.books.standings.get(move.draft_variant_id, VariantStanding(move.inventory_item_id, 0))
             if move.move == "announced":
-                self.books.told[move.draft_variant_id] = self.books.told.get(move.draft_variant_id, 0) + move.quantity
+                known = replace(known, announced=known.announced + move.quantity)
+                self.books.location_id = self.books.location_id or output.location_id
+            elif move.move == "surplus":
+                known = replace(known, taken=known.taken - move.quantity, surplus=known.surplus + move.quantity)
+            else:
+                known = replace(known, taken=known.taken + move.quantity)
+            self.books.standings[move.draft_variant_id] = known
+        if not output.products:
+            return
         places = {one.draft_variant_id: one for product in output.products for one in product.variants}
         self.books.drafts = [
             StoredDraft(
@@ -88,7 +104,8 @@ class World:
             )
             for draft in drafts
         ]
-        self.given = replace(self.given, run=replace(self.given.run, order_revision=revision, id=run))
+        run_now = replace(self.given.run, kind="order", receipt_id=None, order_revision=revision, id=run)
+        self.given = replace(self.given, run=run_now)
 
     def receive(self, receipt_id: str, **accepted_rejected: tuple[int, int]) -> None:
         """A person counted what came; keyword `S=(8, 2)` is eight good and two broken of that size."""
@@ -298,6 +315,100 @@ async def test_a_receipt_makes_accepted_units_sellable_and_forgets_rejected_ones
     await world.sync()
     assert await sandbox.quantities("available") == {"mug-S": 8, "mug-L": 4}
     assert await sandbox.quantities("incoming") == {"mug-S": 0, "mug-L": 0}
+
+
+async def test_more_than_was_announced_becomes_sellable_and_leaves_nothing_negative(
+    world: World, sandbox: SandboxShop
+) -> None:
+    world.record(await world.sync())
+    world.receive("receipt-1", S=(13, 1), L=(3, 2))
+    for at in (1, 2, 3, 2, 3, 4, 3, 4, 5, 4, 5, 6):
+        with pytest.raises(Killed):
+            await world.sync(Killer(at))
+    output = await world.sync()
+
+    assert await sandbox.quantities("available") == {"mug-S": 13, "mug-L": 3}
+    assert await sandbox.quantities("incoming") == {"mug-S": 0, "mug-L": 0}
+    assert sorted((one.move, one.quantity) for one in output.stock) == [
+        ("received", 3),
+        ("received", 13),
+        ("rejected", 1),
+        ("rejected", 2),
+        ("surplus", 1),
+        ("surplus", 4),
+    ]
+
+
+async def test_a_revision_below_what_was_received_takes_back_only_what_is_still_open(
+    world: World, sandbox: SandboxShop
+) -> None:
+    world.record(await world.sync())
+    world.receive("receipt-1", S=(8, 0))
+    world.record(await world.sync())
+    world.order(make_draft("mug", {"S": 5, "L": 4}), revision=2, run="run-2")
+    output = await world.sync()
+
+    assert await sandbox.quantities("incoming") == {"mug-S": 0, "mug-L": 4}
+    assert await sandbox.quantities("available") == {"mug-S": 8, "mug-L": 0}
+    assert "received" in output.note
+
+
+async def test_what_came_unannounced_is_not_waited_for_again(world: World, sandbox: SandboxShop) -> None:
+    world.record(await world.sync())
+    world.receive("receipt-1", S=(12, 0))
+    world.record(await world.sync())
+    world.order(make_draft("mug", {"S": 15, "L": 4}), revision=2, run="run-2")
+    await world.sync()
+
+    assert await sandbox.quantities("incoming") == {"mug-S": 3, "mug-L": 4}
+
+
+async def test_a_revision_between_two_attempts_at_a_receipt_leaves_it_what_it_is_about_to_take(
+    world: World, sandbox: SandboxShop
+) -> None:
+    """The receipt dies before its first move; what it planned stands in the ledger and holds for both."""
+    world.record(await world.sync())
+    world.receive("receipt-1", S=(8, 0))
+    with pytest.raises(Killed):
+        await world.sync(Killer(at=4))
+    receipt = world.given
+    before = dict(world.books.standings)
+    name = next(one.id for one in world.books.drafts[0].draft.variants if one.plan.options["Size"] == "S")
+    world.books.standings[name] = replace(before[name], taken=8)  # as Postgres counts a receipt under way
+    world.order(make_draft("mug", {"S": 5, "L": 4}), revision=2, run="run-2")
+    revised = await world.sync()
+    assert [one.quantity for one in revised.stock] == [-2]
+    world.given = receipt
+    await world.sync()
+
+    assert await sandbox.quantities("incoming") == {"mug-S": 0, "mug-L": 4}
+    assert await sandbox.quantities("available") == {"mug-S": 8, "mug-L": 0}
+
+
+async def test_an_order_stays_at_the_location_it_was_announced_at(http: httpx.AsyncClient) -> None:
+    """Killed before anything is recorded, revised and received: the merchant chose another location meanwhile."""
+    shop = new_shop(DOMAIN, TOKEN, locations=("Warehouse", "Annex"))
+    async with run_sandbox(shops=[shop]) as address:
+        sandbox = SandboxShop(address, http)
+        warehouse, annex = (one["id"] for one in (await sandbox.state())["locations"])
+        world = World(shops_of(sandbox, http), given=make_given("shopify-sync", location_id=warehouse))
+        world.books.drafts = [unplaced(make_draft("mug", {"S": 10, "L": 4}))]
+        with pytest.raises(Killed):
+            await world.sync(Killer(at=6))
+        moved = make_given("shopify-sync", location_id=annex).run.merchant
+        world.given = replace(world.given, run=replace(world.given.run, merchant=moved))
+        world.record(await world.sync())
+        world.receive("receipt-1", S=(7, 2))
+        world.record(await world.sync())
+        world.order(make_draft("mug", {"S": 12, "L": 3}), revision=2, run="run-2")
+        world.record(await world.sync())
+
+        assert world.books.location_id == warehouse
+        variants = [one for product in (await sandbox.state())["products"] for one in product["variants"]]
+        touched = {level["location_id"] for one in variants for level in one["levels"] if level["incoming"]}
+        assert touched == {warehouse}
+        assert await sandbox.quantities("incoming") == {"mug-S": 3, "mug-L": 3}
+        assert await sandbox.quantities("available") == {"mug-S": 7, "mug-L": 0}
 
 
 async def test_goods_that_were_only_recorded_are_received_without_touching_incoming(

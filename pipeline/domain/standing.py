@@ -1,0 +1,70 @@
+"""How an order stands with the shop: what was announced, what came of it, and how a receipt is parted.
+
+One rule holds it together: what an order has in `incoming` is `announced - taken`, never less than nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+PLAN = "plan:"
+"""Begins the ledger's keys of decisions: nothing changes outside by them, but what follows must not be decided anew."""
+
+
+@dataclass(frozen=True, slots=True)
+class VariantStanding:
+    """One variant of an order: `announced - taken` units of it are still `incoming` in the shop.
+
+    `taken` were announced and have been accepted or rejected since. `surplus` came without having been
+    announced: those units never were `incoming`.
+    """
+
+    inventory_item_id: str
+    announced: int
+    taken: int = 0
+    surplus: int = 0
+
+    @property
+    def open(self) -> int:
+        """Units announced that nobody has accounted for."""
+        return max(0, self.announced - self.taken)
+
+
+@dataclass(frozen=True, slots=True)
+class OrderStanding:
+    """An order in the shop, by draft variant id. `location_id` is where it was announced, empty if it never was."""
+
+    location_id: str
+    variants: Mapping[str, VariantStanding]
+
+
+@dataclass(frozen=True, slots=True)
+class Share:
+    """One line of a receipt, parted: units taken off what was announced, and units that came on top of it."""
+
+    draft_variant_id: str
+    inventory_item_id: str
+    accepted: int
+    added: int
+    rejected: int
+    refused: int
+
+
+def share(draft_variant_id: str, inventory_item_id: str, accepted: int, rejected: int, *, still_open: int) -> Share:
+    """Part a receipt's line: at most what is still announced comes off `incoming`, accepted units first."""
+    accepted_of_open = min(accepted, still_open)
+    rejected_of_open = min(rejected, still_open - accepted_of_open)
+    return Share(
+        draft_variant_id,
+        inventory_item_id,
+        accepted=accepted_of_open,
+        added=accepted - accepted_of_open,
+        rejected=rejected_of_open,
+        refused=rejected - rejected_of_open,
+    )
+
+
+def receipt_plan(receipt_id: str) -> str:
+    """The ledger's key of how a receipt was parted."""
+    return f"{PLAN}{receipt_id}"
