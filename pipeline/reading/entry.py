@@ -16,7 +16,7 @@ from pipeline.reading.sniff import FileType, sniff
 from pipeline.reading.ubl import read_xml
 from pipeline.reading.xlsx import read_workbook
 
-_PICTURE = "the document is a picture: it holds no text that could be read without a model"
+_PICTURE = "it is a picture and holds no text"
 _PNG = b"\x89PNG"
 
 

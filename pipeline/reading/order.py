@@ -30,7 +30,7 @@ _SEVERAL = 2
 _GUESSED_KIND = 0.6
 _NOTHING = Evidence(confidence=0.0, where="")
 _UNKNOWN = KindFound(DocumentKind.UNKNOWN, _NOTHING)
-_NO_LINES = "the document says it is a {kind}, but no table of lines was recognised"
+_NO_LINES = "it calls itself {kind}, but no table of lines was recognised"
 
 
 def read_order(sheets: Sequence[Sheet], own_names: Sequence[str], reader: str) -> ReadOutcome:
