@@ -23,6 +23,8 @@ pytestmark = pytest.mark.browser
 
 NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
 TOKEN = "a-long-token"
+REDRAWN_MS = 500
+"""Within this a page that draws an order anew has done so."""
 
 
 @pytest.fixture(scope="session")
@@ -138,6 +140,24 @@ async def test_goods_are_received_in_part_and_more_is_asked_twice(open_page: Any
     [line] = await given.rows(tables.receipt_lines)
     assert (line["draft_variant_id"], line["accepted"]) == ("v-1", 12)
     await expect(page.locator("#detail")).to_contain_text("Receipts")
+
+
+async def test_a_change_takes_neither_what_was_counted_nor_the_keyboards_place(
+    open_page: Any, url: str, given: Given
+) -> None:
+    await given.order()
+    page = await open_page(f"{url}/#run-1")
+    await page.get_by_label("MUG-R, accepted").fill("3")
+    await page.get_by_role("button", name="receive all that is open").focus()
+    await given.change(tables.runs, tables.runs.c.id == "run-1", summary="changed", updated_at=func.clock_timestamp())
+    await expect(page.locator("tr[data-run='run-1']")).to_contain_text("changed")
+    await page.wait_for_timeout(REDRAWN_MS)
+    await expect(page.get_by_label("MUG-R, accepted")).to_have_value("3")
+    await page.get_by_label("MUG-R, accepted").fill("0")
+    await page.get_by_role("button", name="receive all that is open").focus()
+    await given.change(tables.runs, tables.runs.c.id == "run-1", summary="again", updated_at=func.clock_timestamp())
+    await expect(page.locator("#detail dl")).to_contain_text("again")
+    await expect(page.get_by_role("button", name="receive all that is open")).to_be_focused()
 
 
 async def test_a_document_is_sent_from_the_page(open_page: Any, url: str, given: Given) -> None:

@@ -23,8 +23,20 @@ export async function showDetail(runId, { focus }) {
   if (runId === null) return panel.replaceChildren();
   const { order } = await get(`/api/orders/${encodeURIComponent(runId)}`);
   if (shown !== runId) return;
+  const held = panel.contains(document.activeElement) ? document.activeElement.textContent : null;
   panel.replaceChildren(...parts(order));
   if (focus) find("detail-title").focus();
+  else if (held !== null) holderOf(panel, held).focus();
+}
+
+// What somebody has counted so far is not replaced under their hands.
+export function isBeingFilledIn() {
+  return [...find("detail").querySelectorAll("input")].some((input) => input.value !== input.defaultValue);
+}
+
+// The button that had the keyboard before the panel was drawn anew.
+function holderOf(panel, text) {
+  return [...panel.querySelectorAll("button, a")].find((one) => one.textContent === text) ?? find("detail-title");
 }
 
 function parts(order) {

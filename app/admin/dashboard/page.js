@@ -1,7 +1,7 @@
 // Ties the page together: reads once, then listens.
 
 import { get, send } from "./api.js";
-import { knowShops, showDetail, shownRun } from "./detail.js";
+import { isBeingFilledIn, knowShops, showDetail, shownRun } from "./detail.js";
 import { find, make, notice } from "./dom.js";
 import { loadOlder, loadOrders, showRun } from "./orders.js";
 import { showTotals } from "./stages.js";
@@ -44,9 +44,7 @@ function listen() {
   events.addEventListener("run", (event) => {
     const run = JSON.parse(event.data);
     showRun(run);
-    // A form somebody is filling in is not replaced under their hands.
-    const busy = find("detail").contains(document.activeElement) && document.activeElement.tagName === "INPUT";
-    if (run.run_id === shownRun() && !busy) trying(() => showDetail(run.run_id, { focus: false }));
+    if (run.run_id === shownRun() && !isBeingFilledIn()) trying(() => showDetail(run.run_id, { focus: false }));
   });
 }
 
