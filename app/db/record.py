@@ -8,10 +8,11 @@ ids, so two orders with the same articles wait for each other instead of locking
 from __future__ import annotations
 
 import uuid
-from collections import defaultdict
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from typing import Any
 
-from sqlalchemy import and_, case, func, literal, select, update
+from sqlalchemy import bindparam, case, func, literal, select, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -28,9 +29,12 @@ from app.db.tables import (
     suppliers,
 )
 from pipeline.contract import Run
+from pipeline.domain.purchase_order import ExtractedLine
 from pipeline.domain.results import (
     AttachedImages,
+    Draft,
     Drafts,
+    DraftVariant,
     ImageChoice,
     NormalizedOrder,
     OrderToSave,
@@ -40,6 +44,8 @@ from pipeline.domain.results import (
     ShopSync,
 )
 
+BATCH = 1000
+_LINE_KEY = ("order_id", "revision", "position")
 _NAMESPACE = uuid.UUID("b0a5b6c1-52bd-4a0e-8f2a-8a1d3a6e2c55")
 
 
@@ -97,8 +103,20 @@ async def _order(connection: AsyncConnection, run: Run, order: OrderToSave) -> N
     await connection.execute(
         update(purchase_orders).where(purchase_orders.c.id == order_id).values(revision=revision, **header)
     )
-    for line in order.lines:
-        values: dict[str, Any] = {
+    await _lines(connection, order_id, revision, order.lines)
+    await connection.execute(
+        update(runs)
+        .where(runs.c.id == run.id)
+        .values(order_id=order_id, order_revision=revision, supplier_id=supplier_id)
+    )
+
+
+async def _lines(connection: AsyncConnection, order_id: str, revision: int, lines: Sequence[ExtractedLine]) -> None:
+    rows = [
+        {
+            "order_id": order_id,
+            "revision": revision,
+            "position": line.position,
             "kind": line.kind,
             "sku": line.sku,
             "gtin": line.gtin,
@@ -114,16 +132,12 @@ async def _order(connection: AsyncConnection, run: Run, order: OrderToSave) -> N
             "confidence": line.evidence.confidence,
             "evidence": line.evidence.where,
         }
-        await connection.execute(
-            insert(line_items)
-            .values(order_id=order_id, revision=revision, position=line.position, **values)
-            .on_conflict_do_update(index_elements=["order_id", "revision", "position"], set_=values)
-        )
-    await connection.execute(
-        update(runs)
-        .where(runs.c.id == run.id)
-        .values(order_id=order_id, order_revision=revision, supplier_id=supplier_id)
-    )
+        for line in lines
+    ]
+    for some in _batches(rows):
+        statement = insert(line_items).values(some)
+        written = {name: statement.excluded[name] for name in some[0] if name not in _LINE_KEY}
+        await connection.execute(statement.on_conflict_do_update(index_elements=_LINE_KEY, set_=written))
 
 
 async def _supplier(connection: AsyncConnection, merchant_id: str, order: OrderToSave) -> str:
@@ -173,122 +187,156 @@ async def _revision(connection: AsyncConnection, run_id: str, order_id: str, con
 
 
 async def _normalized(connection: AsyncConnection, run: Run, order: NormalizedOrder) -> None:
-    for line in order.lines:
-        await connection.execute(
-            update(line_items)
-            .where(_line(run, line.position))
-            .values(
-                name=line.name,
-                sku=line.sku,
-                gtin=line.gtin,
-                units=line.quantity,
-                unit_cost_each=line.unit_cost,
-                packs=line.packs,
-            )
-        )
-
-
-async def _priced(connection: AsyncConnection, run: Run, order: PricedOrder) -> None:
-    for line in order.lines:
-        await connection.execute(
-            update(line_items).where(_line(run, line.position)).values(price=line.price, product_type=line.product_type)
-        )
-
-
-def _line(run: Run, position: int) -> Any:
-    return and_(
-        line_items.c.order_id == run.order_id,
-        line_items.c.revision == run.order_revision,
-        line_items.c.position == position,
+    await _update_lines(
+        connection,
+        run,
+        [
+            {
+                "at": line.position,
+                "name": line.name,
+                "sku": line.sku,
+                "gtin": line.gtin,
+                "units": line.quantity,
+                "unit_cost_each": line.unit_cost,
+                "packs": line.packs,
+            }
+            for line in order.lines
+        ],
     )
 
 
+async def _priced(connection: AsyncConnection, run: Run, order: PricedOrder) -> None:
+    await _update_lines(
+        connection,
+        run,
+        [{"at": line.position, "price": line.price, "product_type": line.product_type} for line in order.lines],
+    )
+
+
+async def _update_lines(connection: AsyncConnection, run: Run, rows: list[dict[str, Any]]) -> None:
+    """One round trip for all lines: the driver sends the batch as one."""
+    if not rows:
+        return
+    statement = update(line_items).where(
+        line_items.c.order_id == run.order_id,
+        line_items.c.revision == run.order_revision,
+        line_items.c.position == bindparam("at"),
+    )
+    await connection.execute(statement.values({name: bindparam(name) for name in rows[0] if name != "at"}), rows)
+
+
 async def _drafts(connection: AsyncConnection, run: Run, found: Drafts) -> None:
-    expected: defaultdict[str, int] = defaultdict(int)
-    for draft in sorted(found.drafts, key=lambda draft: draft.id):
-        plan = draft.plan
-        await connection.execute(
-            insert(product_drafts)
-            .values(
-                id=draft.id,
-                merchant_id=run.merchant.id,
-                supplier_id=run.supplier_id,
-                product_key=plan.product_key,
-                title=plan.title,
-                description_html=plan.description_html,
-                vendor=plan.vendor,
-                product_type=plan.product_type,
-                tags=list(plan.tags),
-                option_names=list(plan.option_names),
-                first_run_id=run.id,
-            )
-            .on_conflict_do_nothing()
-        )
-        for variant in sorted(draft.variants, key=lambda variant: variant.id):
-            expected[variant.id] += variant.plan.quantity
-            await connection.execute(
-                insert(draft_variants)
-                .values(
-                    id=variant.id,
-                    draft_id=draft.id,
-                    variant_key=variant.plan.variant_key,
-                    sku=variant.plan.sku,
-                    gtin=variant.plan.gtin,
-                    options=variant.plan.options,
-                    unit_cost=variant.plan.unit_cost,
-                    price=variant.plan.price,
-                )
-                .on_conflict_do_nothing()
-            )
+    drafts = sorted(found.drafts, key=lambda draft: draft.id)
+    variants = sorted(((draft.id, variant) for draft in drafts for variant in draft.variants), key=lambda v: v[1].id)
+    for some in _batches([_draft_row(run, draft) for draft in drafts]):
+        await connection.execute(insert(product_drafts).values(some).on_conflict_do_nothing())
+    for rows in _batches([_variant_row(draft_id, variant) for draft_id, variant in variants]):
+        await connection.execute(insert(draft_variants).values(rows).on_conflict_do_nothing())
     # A revision that dropped a line expects none of it any more.
     await connection.execute(update(order_variants).where(order_variants.c.order_id == run.order_id).values(expected=0))
-    for variant_id, units in sorted(expected.items()):
+    expected: Counter[str] = Counter()
+    for _, variant in variants:
+        expected[variant.id] += variant.plan.quantity
+    rows = [
+        {"order_id": run.order_id, "draft_variant_id": variant_id, "expected": units}
+        for variant_id, units in sorted(expected.items())
+    ]
+    for some in _batches(rows):
+        statement = insert(order_variants).values(some)
         await connection.execute(
-            insert(order_variants)
-            .values(order_id=run.order_id, draft_variant_id=variant_id, expected=units)
-            .on_conflict_do_update(index_elements=["order_id", "draft_variant_id"], set_={"expected": units})
+            statement.on_conflict_do_update(
+                index_elements=["order_id", "draft_variant_id"], set_={"expected": statement.excluded.expected}
+            )
         )
+
+
+def _draft_row(run: Run, draft: Draft) -> dict[str, Any]:
+    plan = draft.plan
+    return {
+        "id": draft.id,
+        "merchant_id": run.merchant.id,
+        "supplier_id": run.supplier_id,
+        "product_key": plan.product_key,
+        "title": plan.title,
+        "description_html": plan.description_html,
+        "vendor": plan.vendor,
+        "product_type": plan.product_type,
+        "tags": list(plan.tags),
+        "option_names": list(plan.option_names),
+        "first_run_id": run.id,
+    }
+
+
+def _variant_row(draft_id: str, variant: DraftVariant) -> dict[str, Any]:
+    return {
+        "id": variant.id,
+        "draft_id": draft_id,
+        "variant_key": variant.plan.variant_key,
+        "sku": variant.plan.sku,
+        "gtin": variant.plan.gtin,
+        "options": variant.plan.options,
+        "unit_cost": variant.plan.unit_cost,
+        "price": variant.plan.price,
+    }
 
 
 async def _candidates(connection: AsyncConnection, run: Run, choice: ImageChoice) -> None:
-    for image in sorted(choice.images, key=lambda image: image.id):
-        await connection.execute(
-            insert(images)
-            .values(
-                id=image.id,
-                draft_id=image.draft_id,
-                run_id=run.id,
-                url=image.url,
-                source=image.source,
-                position=image.position,
-            )
-            .on_conflict_do_nothing()
-        )
+    rows = [
+        {
+            "id": image.id,
+            "draft_id": image.draft_id,
+            "run_id": run.id,
+            "url": image.url,
+            "source": image.source,
+            "position": image.position,
+        }
+        for image in sorted(choice.images, key=lambda image: image.id)
+    ]
+    for some in _batches(rows):
+        await connection.execute(insert(images).values(some).on_conflict_do_nothing())
+
+
+def _batches(rows: list[dict[str, Any]]) -> Iterator[list[dict[str, Any]]]:
+    """Rows for one statement each: Postgres takes 65,535 parameters, 17 a row at most here."""
+    for start in range(0, len(rows), BATCH):
+        yield rows[start : start + BATCH]
 
 
 async def _synced(connection: AsyncConnection, run: Run, sync: ShopSync) -> None:
-    for product in sorted(sync.products, key=lambda product: product.draft_id):
+    products = sorted(sync.products, key=lambda product: product.draft_id)
+    variants = sorted((one for product in products for one in product.variants), key=lambda one: one.draft_variant_id)
+    if products:
         await connection.execute(
             update(product_drafts)
-            .where(product_drafts.c.id == product.draft_id)
-            .values(product_id=product.product_id, updated_at=func.now())
+            .where(product_drafts.c.id == bindparam("draft"))
+            .values(product_id=bindparam("product"), updated_at=func.now()),
+            [{"draft": product.draft_id, "product": product.product_id} for product in products],
         )
-        for variant in sorted(product.variants, key=lambda variant: variant.draft_variant_id):
-            await connection.execute(
-                update(draft_variants)
-                .where(draft_variants.c.id == variant.draft_variant_id)
-                .values(variant_id=variant.variant_id, inventory_item_id=variant.inventory_item_id)
-            )
-            await _remember(connection, run, variant.draft_variant_id)
-    counted = {name: order_variants.c[name] for name in ("announced", "received", "rejected", "surplus")}
-    for move in sorted(sync.stock, key=lambda move: (move.draft_variant_id, move.move)):
-        column = counted[move.move]
+    if variants:
+        await connection.execute(
+            update(draft_variants)
+            .where(draft_variants.c.id == bindparam("draft_variant"))
+            .values(variant_id=bindparam("variant"), inventory_item_id=bindparam("item")),
+            [
+                {"draft_variant": one.draft_variant_id, "variant": one.variant_id, "item": one.inventory_item_id}
+                for one in variants
+            ],
+        )
+        await _remember(connection, run, [one.draft_variant_id for one in variants])
+    for kind in sorted({move.move for move in sync.stock}):
+        column = order_variants.c[kind]
         await connection.execute(
             update(order_variants)
             .where(
-                order_variants.c.order_id == run.order_id, order_variants.c.draft_variant_id == move.draft_variant_id
+                order_variants.c.order_id == run.order_id,
+                order_variants.c.draft_variant_id == bindparam("moved_variant"),
             )
-            .values({column: column + move.quantity})
+            .values({column: column + bindparam("units", type_=column.type)}),
+            [
+                {"moved_variant": move.draft_variant_id, "units": move.quantity}
+                for move in sorted(sync.stock, key=lambda move: move.draft_variant_id)
+                if move.move == kind
+            ],
         )
     if any(move.move == "announced" for move in sync.stock):
         await connection.execute(
@@ -299,7 +347,7 @@ async def _synced(connection: AsyncConnection, run: Run, sync: ShopSync) -> None
     await _order_state(connection, run)
 
 
-async def _remember(connection: AsyncConnection, run: Run, draft_variant_id: str) -> None:
+async def _remember(connection: AsyncConnection, run: Run, draft_variant_ids: Sequence[str]) -> None:
     """The memory: next time this supplier's article is known."""
     columns = ("supplier_id", "draft_variant_id", "sku", "gtin", "last_cost", "currency", "confirmed_by")
     source = select(
@@ -311,7 +359,9 @@ async def _remember(connection: AsyncConnection, run: Run, draft_variant_id: str
         literal(run.merchant.settings.currency),
         literal(run.approved_by or "auto"),
     ).join(product_drafts, product_drafts.c.id == draft_variants.c.draft_id)
-    statement = insert(supplier_items).from_select(columns, source.where(draft_variants.c.id == draft_variant_id))
+    statement = insert(supplier_items).from_select(
+        columns, source.where(draft_variants.c.id.in_(draft_variant_ids)).order_by(draft_variants.c.id)
+    )
     await connection.execute(
         statement.on_conflict_do_update(
             index_elements=["supplier_id", "draft_variant_id"],
@@ -361,16 +411,10 @@ async def _ended(connection: AsyncConnection, run: Run, state: str, summary: str
 
 
 async def _attached(connection: AsyncConnection, found: AttachedImages) -> None:
-    for image in sorted(found.images, key=lambda image: image.image_id):
-        await connection.execute(
-            update(images)
-            .where(images.c.id == image.image_id)
-            .values(
-                state=image.state,
-                media_id=image.media_id,
-                sha256=image.sha256,
-                width=image.width,
-                height=image.height,
-                reason=image.reason,
-            )
-        )
+    if not found.images:
+        return
+    told = ("state", "media_id", "sha256", "width", "height", "reason")
+    await connection.execute(
+        update(images).where(images.c.id == bindparam("image_id")).values({name: bindparam(name) for name in told}),
+        [image.model_dump() for image in sorted(found.images, key=lambda image: image.image_id)],
+    )
