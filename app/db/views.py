@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from sqlalchemy import Select, and_, func, literal, or_, select, tuple_
 
+from app.db.errors import InvalidError
 from app.db.tables import (
     audit,
     documents,
@@ -266,7 +267,7 @@ async def find_run_id(database: Database, name: str) -> str | None:
 
 
 async def find_order_id(database: Database, name: str) -> str | None:
-    """The order meant by its id, by a run of it, or by its number if only one order has that."""
+    """The order meant by its id, by a run of it, or by its number. Raises InvalidError if several have that."""
     by_number = select(purchase_orders.c.id).where(purchase_orders.c.number == name).limit(2)
     async with database.transaction() as connection:
         direct: str | None = await connection.scalar(
@@ -275,7 +276,9 @@ async def find_order_id(database: Database, name: str) -> str | None:
         if direct:
             return direct
         numbered = list(await connection.scalars(by_number))
-        return numbered[0] if len(numbered) == 1 else None
+    if len(numbered) > 1:
+        raise InvalidError(f"several orders have the number {name}; use the id of the one you mean")
+    return numbered[0] if numbered else None
 
 
 async def find_run(database: Database, run_id: str) -> RunView | None:

@@ -8,6 +8,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from app.db import tables, views
+from app.db.errors import InvalidError
 from app.db.people import People
 from app.db.receiving import Units
 from app.db.session import Database, PoolSize
@@ -87,6 +88,23 @@ async def test_a_run_is_found_by_any_of_its_names(given: Given) -> None:
     assert await views.find_run_id(given.database, "nothing") is None
     for name in ("run-1", "order-1", "PO-1"):
         assert await views.find_order_id(given.database, name) == "order-1"
+
+
+async def test_a_number_that_two_orders_have_names_neither(given: Given) -> None:
+    """Numbers are the suppliers' own: receiving the wrong order would sell what is not there."""
+    await given.order()
+    await given.insert(tables.suppliers, id="s2", merchant_id="m1", name="Brand", normalized_name="brand")
+    await given.insert(
+        tables.purchase_orders,
+        id="order-2",
+        merchant_id="m1",
+        supplier_id="s2",
+        key="PO-1",
+        number="PO-1",
+        kind="invoice",
+    )
+    with pytest.raises(InvalidError, match="several orders have the number PO-1"):
+        await views.find_order_id(given.database, "PO-1")
 
 
 async def test_changes_since_a_moment_are_seen_and_older_ones_not(given: Given) -> None:
