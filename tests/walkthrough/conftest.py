@@ -1,0 +1,31 @@
+"""One installation per test: our settings, a shop, upstream's Node app, and npm bull as the operator's tool."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from app.settings import Settings
+from tests.chaos.conftest import sandbox
+from tests.conformance.conftest import node
+from tests.conformance.oracle import Node
+from tests.shop import settings_for
+from tests.walkthrough.upstream import Upstream
+
+__all__ = ["node", "sandbox"]
+
+
+@pytest.fixture
+def upstream(node: Node, redis_url: str, tmp_path: Path) -> Upstream:
+    program = shutil.which("node")
+    assert program is not None  # or `node` had been skipped
+    storage = tmp_path / "storage"
+    storage.mkdir()
+    return Upstream(program, redis_url, storage)
+
+
+@pytest.fixture
+def settings(redis_url: str, database_url: str, sandbox: str, upstream: Upstream) -> Settings:
+    return settings_for(redis_url, database_url, sandbox, document_folder=upstream.storage)
