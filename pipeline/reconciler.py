@@ -65,6 +65,9 @@ class Reconciler:
             state = await self._bull.state(stage, job_id)
             if state in LIVE:
                 return False
+            if not await self._due.is_due(run.next):
+                # Its stage ended since we read the page. Asked after Redis, because a result is recorded first.
+                return False
             if state is not None:
                 # A dead hash under our id would make the add a duplicate: the run is open, so it means nothing.
                 await self._bull.remove(stage, job_id)

@@ -182,6 +182,10 @@ class DueRuns(Protocol):
         """Open runs that nothing happened to for that long, by id, beginning after run `after`."""
         ...
 
+    async def is_due(self, job: NextJob) -> bool:
+        """Whether a run waits for this very job now."""
+        ...
+
 
 class Pauses(Protocol):
     """Queues people have paused. Kept in Postgres too: a starting Node process resumes every queue in Redis."""

@@ -301,6 +301,16 @@ class PostgresRuns:
                 for run_id, stage, entry, workflow_id, job_id in found
             ]
 
+    async def is_due(self, job: NextJob) -> bool:
+        """Whether a run waits for this very job now."""
+        async with self._database.transaction() as connection:
+            found = await connection.scalar(
+                select(runs.c.id).where(
+                    runs.c.id == job.run_id, runs.c.due_stage == job.stage, runs.c.entry == job.entry
+                )
+            )
+            return found is not None
+
     async def list_paused(self) -> frozenset[str]:
         """Queues people have paused."""
         async with self._database.transaction() as connection:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import AsyncIterator
+from datetime import timedelta
 
 import pytest
 from sqlalchemy import update
@@ -308,6 +309,16 @@ async def test_redis_emptied_every_open_run_gets_one_live_job_again(line: Line) 
     assert (await line.bull.counts("data-normalization")).waiting == 1
     await line.step(flow.FIRST)
     assert (await line.bull.counts("database-save")).waiting == 2
+
+
+async def test_a_stage_that_ends_while_the_reconciler_looks_stays_ended(line: Line) -> None:
+    """It must not take the finished job for a dead one: its result in Redis would be replaced by `skipped`."""
+    await line.add_upload()
+    await line.step(flow.FIRST)
+    (seen,) = await line.store.list_due(quiet_for=timedelta(0), after="", limit=10)
+    await line.step("database-save")
+    assert await line.reconciler._restore(seen) is False
+    assert await line.bull.state("database-save", seen.next.job_id) == "completed"
 
 
 async def test_a_due_job_that_bull_failed_behind_our_back_comes_back(line: Line) -> None:
