@@ -156,7 +156,7 @@ class Orders(Protocol):
         ...
 
     async def find_same_document(self, merchant_id: str, sha256: str, other_than_run: str) -> str | None:
-        """The number of an order already made from the very same bytes by another run, or None."""
+        """The number of an order made from the very same bytes by another run, or None; empty if it is under way."""
         ...
 
     async def standing(self, order_id: str) -> OrderStanding:

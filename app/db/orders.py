@@ -50,29 +50,33 @@ class PostgresOrders:
         )
 
     async def find_same_document(self, merchant_id: str, sha256: str, other_than_run: str) -> str | None:
-        """The number of an order already made from the very same bytes by an earlier run, or None.
+        """The number of an order made from the very same bytes by another run, or None.
 
-        The older run keeps the document: of two that arrive together one goes on, whichever asks first.
+        Of copies that arrive together one goes on: the oldest, unless a younger one is through already. The
+        number is empty while that run has no order yet.
         """
         async with self._database.transaction() as connection:
             created_at = select(runs.c.created_at).where(runs.c.id == other_than_run).scalar_subquery()
+            is_older = (runs.c.created_at < created_at) | (
+                (runs.c.created_at == created_at) & (runs.c.id < other_than_run)
+            )
             found = await connection.execute(
                 select(purchase_orders.c.number, purchase_orders.c.key)
                 .select_from(runs)
                 .join(documents, documents.c.id == runs.c.document_id)
-                .join(purchase_orders, purchase_orders.c.id == runs.c.order_id)
+                .outerjoin(purchase_orders, purchase_orders.c.id == runs.c.order_id)
                 .where(
                     runs.c.merchant_id == merchant_id,
                     documents.c.sha256 == sha256,
                     runs.c.id != other_than_run,
                     runs.c.state != "cancelled",
-                    (runs.c.created_at < created_at)
-                    | ((runs.c.created_at == created_at) & (runs.c.id < other_than_run)),
+                    runs.c.order_id.is_not(None) | ((runs.c.state == "running") & is_older),
                 )
+                .order_by(runs.c.order_id.is_(None))
                 .limit(1)
             )
             row = found.one_or_none()
-        return None if row is None else row.number or row.key
+        return None if row is None else row.number or row.key or ""
 
     async def standing(self, order_id: str) -> OrderStanding:
         """The order's books, and what a receipt under way has been promised of them."""

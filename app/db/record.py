@@ -25,6 +25,7 @@ from app.db.tables import (
     product_drafts,
     purchase_orders,
     runs,
+    stage_runs,
     supplier_items,
     suppliers,
 )
@@ -100,8 +101,11 @@ async def _order(connection: AsyncConnection, run: Run, order: OrderToSave) -> N
     # The row lock makes revisions of one order take turns.
     await connection.execute(select(purchase_orders.c.id).where(purchase_orders.c.id == order_id).with_for_update())
     revision = await _revision(connection, run.id, order_id, order.content_hash)
+    # An older revision that is saved again (a retry, a re-read) does not become the newest by that.
     await connection.execute(
-        update(purchase_orders).where(purchase_orders.c.id == order_id).values(revision=revision, **header)
+        update(purchase_orders)
+        .where(purchase_orders.c.id == order_id, purchase_orders.c.revision <= revision)
+        .values(revision=revision, **header)
     )
     await _lines(connection, order_id, revision, order.lines)
     await connection.execute(
@@ -232,22 +236,43 @@ async def _drafts(connection: AsyncConnection, run: Run, found: Drafts) -> None:
         await connection.execute(insert(product_drafts).values(some).on_conflict_do_nothing())
     for rows in _batches([_variant_row(draft_id, variant) for draft_id, variant in variants]):
         await connection.execute(insert(draft_variants).values(rows).on_conflict_do_nothing())
-    # A revision that dropped a line expects none of it any more.
-    await connection.execute(update(order_variants).where(order_variants.c.order_id == run.order_id).values(expected=0))
+    superseded = await _is_superseded(connection, run)
+    if not superseded:  # a revision that dropped a line expects none of it any more
+        mine = order_variants.c.order_id == run.order_id
+        await connection.execute(update(order_variants).where(mine).values(expected=0))
     expected: Counter[str] = Counter()
     for _, variant in variants:
-        expected[variant.id] += variant.plan.quantity
+        expected[variant.id] += 0 if superseded else variant.plan.quantity
     rows = [
         {"order_id": run.order_id, "draft_variant_id": variant_id, "expected": units}
         for variant_id, units in sorted(expected.items())
     ]
     for some in _batches(rows):
         statement = insert(order_variants).values(some)
+        expects = {"expected": order_variants.c.expected if superseded else statement.excluded.expected}
         await connection.execute(
-            statement.on_conflict_do_update(
-                index_elements=["order_id", "draft_variant_id"], set_={"expected": statement.excluded.expected}
-            )
+            statement.on_conflict_do_update(index_elements=["order_id", "draft_variant_id"], set_=expects)
         )
+
+
+async def _is_superseded(connection: AsyncConnection, run: Run) -> bool:
+    """Whether a newer revision of the order has come as far: then that one says what is expected.
+
+    The order's row is locked, so that of two revisions drafted together the newer has the last word.
+    """
+    await connection.execute(select(purchase_orders.c.id).where(purchase_orders.c.id == run.order_id).with_for_update())
+    newer = await connection.scalar(
+        select(order_revisions.c.revision)
+        .join(stage_runs, stage_runs.c.run_id == order_revisions.c.run_id)
+        .where(
+            order_revisions.c.order_id == run.order_id,
+            order_revisions.c.revision > (run.order_revision or 0),
+            stage_runs.c.output_type == Drafts.__name__,
+            stage_runs.c.state == "finished",
+        )
+        .limit(1)
+    )
+    return newer is not None
 
 
 def _draft_row(run: Run, draft: Draft) -> dict[str, Any]:

@@ -36,6 +36,6 @@ def _known(record: SupplierRecord) -> KnownSupplier:
 
 
 def _duplicate(number: str) -> Doubt:
-    order = f"order {number}" if number else "an order without a number"
-    message = f"This very file was uploaded before and made {order}. Nothing was done a second time."
+    fate = f"made order {number}" if number else "is being worked on"
+    message = f"This very file was uploaded before and {fate}. Nothing was done a second time."
     return Doubt(code="duplicate_document", message=message)
