@@ -6,7 +6,7 @@ import asyncio
 import base64
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -19,8 +19,8 @@ INLINE_SHAPES = ("buffer", "data", "list", "base64", "text")
 
 
 def small_order(number: int) -> list[Article]:
-    """One product with one picture, for tests that are about something else."""
-    return articles(number)[-1:]
+    """One product without a picture, for stories that are about something else."""
+    return [replace(articles(number)[-1], image="")]
 
 
 @dataclass(frozen=True, slots=True)
