@@ -66,7 +66,8 @@ def main(files: Sequence[Path]) -> int:
     """Run the samples, or the user's own files; 1 if an outcome is not what its truth file says."""
     screen = Screen()
     screen.say("Starting Valkey, PostgreSQL and a sandbox shop [dim](a stand-in: nothing reaches Shopify)[/dim]")
-    with _installation(None) as installation:
+    # The samples' truths say what is read without a model; a user's own files may use the user's key.
+    with _installation(None, **({} if files else {"openai_api_key": None})) as installation:
         return anyio.run(_demo, installation, [Path(file).resolve() for file in files], screen)
 
 
@@ -79,7 +80,7 @@ def serve(directory: Path) -> None:
 
 
 @contextmanager
-def _installation(directory: Path | None) -> Iterator[Installation]:
+def _installation(directory: Path | None, **changed: Any) -> Iterator[Installation]:
     """Servers, tables, shop and settings. Servers named in the environment are used as they are."""
     given = load_settings()
     durable = directory is not None
@@ -101,6 +102,8 @@ def _installation(directory: Path | None) -> Iterator[Installation]:
                 rate_limit="off",
                 guard_seconds=1,
                 http_port=given.http_port if durable else 0,
+                stages="all",
+                **changed,
             )
             if directory is not None:
                 write_private(home.path / "env", _environment(settings))

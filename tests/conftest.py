@@ -20,10 +20,21 @@ import pytest
 import redis
 
 from app.embedded import Home, open_home, start_postgres, start_redis
+from app.settings import Settings
 
 pytest_plugins = ["tests.leaks"]
 
 TEMPLATE = "po_template"
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _nothing_of_the_users() -> Iterator[None]:
+    """Neither a developer's `.env` nor a key in the environment reaches a test: no vendor may be called by one."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name in Settings.model_fields:
+            patch.delenv(name.upper(), raising=False)
+        patch.setitem(Settings.model_config, "env_file", None)
+        yield
 
 
 @pytest.fixture(scope="session")
