@@ -84,9 +84,10 @@ class Claimer:
 
     async def _fill(self, slots: TaskGroup) -> float:
         """Claim into every free slot; return for how many seconds there is nothing more to do."""
-        if not self._worker.may_claim(self.queue):
-            return self._worker.hold_s or self._worker.config.guard_s
         while self._running < self._concurrency and not self._worker.stopping.is_set():
+            # Asked before every claim: an attempt handed back meanwhile may have said that nothing can be served.
+            if not self._worker.may_claim(self.queue):
+                return self._worker.hold_s or self._worker.config.guard_s
             claim = await self._claim()
             if isinstance(claim, ClaimedJob):
                 self._running += 1

@@ -22,7 +22,14 @@ from pipeline.errors import DatabaseUnavailable
 
 LOCK_TIMEOUT_MS = 5_000
 STATEMENT_TIMEOUT_MS = 10_000
-_LIMITS = text(f"SET LOCAL lock_timeout = {LOCK_TIMEOUT_MS}; SET LOCAL statement_timeout = {STATEMENT_TIMEOUT_MS}")
+_LIMITS = text(
+    f"SELECT set_config('lock_timeout', '{LOCK_TIMEOUT_MS}', true),"
+    f" set_config('statement_timeout', '{STATEMENT_TIMEOUT_MS}', true)"
+)
+"""Through SQLAlchemy like everything else: what is sent past it is sent before its BEGIN, and is over at once."""
+
+_BROKEN = (OSError, TimeoutError, asyncpg.InterfaceError, asyncpg.PostgresConnectionError, InterfaceError)
+"""What leaves a connection in a state nobody knows. Most of these SQLAlchemy does not take for a lost connection."""
 
 _PASSING = (
     asyncpg.PostgresConnectionError,
@@ -89,10 +96,13 @@ class Database:
         """
         try:
             async with self.engine.begin() as connection:
-                raw = await connection.get_raw_connection()
-                driver: Any = raw.driver_connection
-                await driver.execute(_LIMITS.text)
-                yield connection
+                try:
+                    await connection.execute(_LIMITS)
+                    yield connection
+                except _BROKEN:
+                    # Back in the pool it would be the first to be handed out again, and fail for ever.
+                    await connection.invalidate()
+                    raise
         except PoolTimeout as error:
             raise DatabaseUnavailable("no free database connection") from error
         except DBAPIError as error:
