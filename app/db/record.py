@@ -155,11 +155,12 @@ async def _supplier(connection: AsyncConnection, merchant_id: str, order: OrderT
         email=choice.email,
         website=choice.website,
     )
-    # DO UPDATE of nothing, because DO NOTHING would return no row.
+    # Without a target, because the row has two unique keys and a target tolerates a rival at one of them only.
+    await connection.execute(statement.on_conflict_do_nothing())
     found = await connection.execute(
-        statement.on_conflict_do_update(
-            index_elements=["merchant_id", "normalized_name"], set_={"normalized_name": choice.normalized_name}
-        ).returning(suppliers.c.id)
+        select(suppliers.c.id).where(
+            suppliers.c.merchant_id == merchant_id, suppliers.c.normalized_name == choice.normalized_name
+        )
     )
     supplier_id: str = found.scalar_one()
     return supplier_id
