@@ -27,6 +27,10 @@ class Proxy:
         login, at, _ = self._target.netloc.rpartition("@")
         return f"{scheme}://{login}{at}127.0.0.1:{self.port}{self._target.path}{query}"
 
+    def aim(self, target: str) -> None:
+        """Lead new connections to another server: the one that took the first one's place."""
+        self._target = urlsplit(target)
+
     def cut(self) -> None:
         for writer in list(self._open):
             writer.transport.abort()
