@@ -1,14 +1,13 @@
-"""The composition root: the only place where real clients are made and handed to those who need them."""
+"""The worker's composition root: the stages with what they stand on, and the roles of one process.
+
+`app.core` opens the stores; this opens vendors and child processes. Nowhere else are real clients made.
+"""
 
 from __future__ import annotations
 
-import os
 import random
-import secrets
-import socket
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass
 
 import httpx
 
@@ -17,23 +16,16 @@ from app.adapters.images import WebImages
 from app.adapters.model import ModelConfig, OpenAIModel
 from app.adapters.progress import UpstreamProgress
 from app.adapters.reader import ChildReader
-from app.adapters.secrets import Seal, WeakKeyError
 from app.adapters.shops import Shops
-from app.connections import Connections, open_connections
+from app.core import Core
 from app.db.documents import DocumentStore
 from app.db.drafts import PostgresDrafts, PostgresImages
 from app.db.effects import PostgresEffects
-from app.db.merchants import Merchants
 from app.db.orders import PostgresOrders
-from app.db.people import People
-from app.db.runs import PostgresRuns
-from app.db.session import Database, PoolSize
-from app.settings import Settings, SettingsError
+from app.settings import Settings
 from pipeline import flow
-from pipeline.clock import Clock, SystemClock
 from pipeline.contract import Stage
 from pipeline.effects import Ledger
-from pipeline.queue.bull import Bull
 from pipeline.queue.heartbeat import Heartbeat
 from pipeline.queue.job import RateLimit
 from pipeline.reconciler import Reconciler
@@ -50,48 +42,6 @@ from pipeline.stages.shopify_payload import ShopifyPayload
 from pipeline.stages.shopify_sync import ShopifySync
 from pipeline.stages.status_update import StatusUpdate
 from pipeline.worker import Observe, Worker, WorkerConfig
-
-
-@dataclass(frozen=True, slots=True)
-class Core:
-    """What every part of the service needs: the two stores, and what stands directly on them."""
-
-    settings: Settings
-    clock: Clock
-    database: Database
-    connections: Connections
-    bull: Bull
-    runs: PostgresRuns
-    merchants: Merchants
-    people: People
-    name: str
-
-
-@asynccontextmanager
-async def open_core(settings: Settings, clock: Clock | None = None) -> AsyncIterator[Core]:
-    """Open the pool and the three connections for as long as the block runs."""
-    clock = clock or SystemClock()
-    redis_url, database_url = _addresses(settings)
-    # Unique per process, not only per host: a restarted container keeps its name and gets pid 1 again.
-    name = f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(4)}"
-    database = Database(database_url, PoolSize(settings.database_pool_size))
-    try:
-        async with open_connections(
-            redis_url, clock, connect_timeout_s=settings.redis_connect_timeout_seconds, name=f"po:{name}"
-        ) as connections:
-            yield Core(
-                settings=settings,
-                clock=clock,
-                database=database,
-                connections=connections,
-                bull=Bull(connections.commands, prefix=settings.queue_prefix, leases=connections.leases, clock=clock),
-                runs=PostgresRuns(database, max_stalls=settings.max_stalls),
-                merchants=Merchants(database, _seal(settings), api_version=settings.shopify_api_version),
-                people=People(database),
-                name=name,
-            )
-    finally:
-        await database.close()
 
 
 @asynccontextmanager
@@ -178,13 +128,6 @@ async def _stages(core: Core, stack: AsyncExitStack, reach: Callable[[str], None
     return dict(zip(flow.NAMES, stages, strict=True))
 
 
-def _addresses(settings: Settings) -> tuple[str, str]:
-    missing = [name for name in ("redis_url", "database_url") if getattr(settings, name) is None]
-    if settings.redis_url is None or settings.database_url is None:
-        raise SettingsError(f"{' and '.join(missing).upper()} must be set; `python3 run.py serve` brings its own")
-    return settings.redis_url.get_secret_value(), settings.database_url.get_secret_value()
-
-
 def _document_sources(settings: Settings) -> DocumentSources:
     key = settings.supabase_service_role_key
     return DocumentSources(
@@ -204,12 +147,3 @@ def _model_config(settings: Settings) -> ModelConfig:
         settings.openai_model,
         settings.model_timeout_seconds,
     )
-
-
-def _seal(settings: Settings) -> Seal | None:
-    if settings.secret_key is None:
-        return None
-    try:
-        return Seal(settings.secret_key.get_secret_value())
-    except WeakKeyError as error:
-        raise SettingsError(str(error)) from None

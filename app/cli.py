@@ -30,7 +30,7 @@ from app.settings import Settings, SettingsError, load_settings, redacted
 from pipeline.errors import PipelineError
 
 if TYPE_CHECKING:
-    from app.bootstrap import Core
+    from app.core import Core
     from pipeline.run_store import NextJob
 
 app = typer.Typer(
@@ -446,7 +446,7 @@ def _ask_health(path: str) -> int:
 
 def _with_core(work: Callable[[Core], Awaitable[int | None]]) -> None:
     """Open the stores, do the work, close them; a refusal is one line on stderr."""
-    from app.bootstrap import open_core
+    from app.core import open_core
 
     settings = _settings()
 

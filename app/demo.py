@@ -20,7 +20,8 @@ import httpx
 
 from app import logs
 from app.admin.server import serve_admin
-from app.bootstrap import Core, open_core, open_worker
+from app.bootstrap import open_worker
+from app.core import Core, open_core
 from app.db import migrate, views
 from app.db.journal import finished_stages
 from app.db.receiving import Units

@@ -14,7 +14,7 @@ from pipeline import flow
 from pipeline.errors import PipelineError
 
 if TYPE_CHECKING:
-    from app.bootstrap import Core
+    from app.core import Core
 
 OLDEST_REDIS = (6, 2)
 """Older ones may work; nobody here tries."""

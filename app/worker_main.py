@@ -13,8 +13,9 @@ import structlog
 
 from app.admin.metrics import Metrics
 from app.admin.server import serve_admin
-from app.bootstrap import Core, open_core, open_worker
+from app.bootstrap import open_worker
 from app.connections import check_server
+from app.core import Core, open_core
 from app.db import migrate
 from app.settings import Settings
 from pipeline import flow

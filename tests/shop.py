@@ -12,7 +12,8 @@ import anyio
 import httpx
 from sqlalchemy import func, select
 
-from app.bootstrap import Core, open_core, open_worker
+from app.bootstrap import open_worker
+from app.core import Core, open_core
 from app.db import views
 from app.db.tables import effects, stage_runs
 from app.db.uploads import create_upload

@@ -22,7 +22,7 @@ from pipeline import flow
 if TYPE_CHECKING:
     from fastapi import FastAPI
 
-    from app.bootstrap import Core
+    from app.core import Core
     from pipeline.worker import Worker
 
 CONNECTIONS_MAX = 200

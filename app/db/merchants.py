@@ -13,6 +13,7 @@ from sqlalchemy.exc import IntegrityError
 
 from app.adapters.secrets import Seal, SealError
 from app.adapters.shopify.client import ShopCredentials
+from app.db.errors import RefusedError
 from app.db.session import Database
 from app.db.tables import merchants
 from pipeline.contract import Reject

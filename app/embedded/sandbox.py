@@ -14,7 +14,11 @@ from app.embedded.launch import HOST, Recipe, running
 
 _ROOT = Path(__file__).resolve().parents[2]
 # The guard starts servers in "/" with a bare environment, so the program says itself where it lives.
-_PROGRAM = "import runpy, sys; sys.path.insert(0, sys.argv.pop(1)); runpy.run_module('app.sandbox', run_name='__main__')"
+_PROGRAM = """\
+import runpy, sys
+sys.path.insert(0, sys.argv.pop(1))
+runpy.run_module("app.sandbox", run_name="__main__")
+"""
 
 
 @contextmanager

@@ -12,7 +12,8 @@ from typing import Any
 import anyio
 
 from app import logs
-from app.bootstrap import open_core, open_worker
+from app.bootstrap import open_worker
+from app.core import open_core
 from app.settings import load_settings
 from pipeline.contract import Retry, StageInput, StageResult
 from pipeline.worker import Worker

@@ -9,7 +9,7 @@ import anyio.to_thread
 import pytest
 from sqlalchemy import func, select
 
-from app.bootstrap import Core, open_core
+from app.core import Core, open_core
 from app.db import views
 from app.db.tables import stage_runs
 from pipeline import flow

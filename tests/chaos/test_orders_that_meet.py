@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from sqlalchemy import func, select
 
-from app.bootstrap import Core, open_core
+from app.core import Core, open_core
 from app.db.tables import effects, order_revisions, order_variants, purchase_orders, runs
 from app.settings import Settings
 from pipeline import flow

@@ -9,7 +9,7 @@ import anyio.to_thread
 import pytest
 from sqlalchemy import select
 
-from app.bootstrap import Core, open_core
+from app.core import Core, open_core
 from app.db.errors import ConflictError
 from app.db.receiving import Delivered, Units
 from app.db.tables import order_variants, purchase_orders

@@ -15,7 +15,7 @@ from sqlalchemy import select
 from structlog.testing import capture_logs
 
 from app.admin.server import serve_admin
-from app.bootstrap import Core
+from app.core import Core
 from app.db.tables import runs
 from pipeline import flow
 from pipeline.queue.job import NewJob

@@ -10,7 +10,7 @@ import anyio
 import httpx
 from sqlalchemy import Select, func, select
 
-from app.bootstrap import Core
+from app.core import Core
 from app.db import views
 from app.db.tables import runs, stage_runs
 from pipeline import flow

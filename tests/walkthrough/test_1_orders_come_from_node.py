@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import redis
 
-from app.bootstrap import open_core
+from app.core import open_core
 from app.settings import Settings
 from pipeline import flow
 from tests.conformance.oracle import Node

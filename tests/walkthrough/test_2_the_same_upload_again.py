@@ -7,7 +7,7 @@ import asyncio
 import pytest
 from sqlalchemy import select
 
-from app.bootstrap import Core, open_core
+from app.core import Core, open_core
 from app.db.tables import stage_runs
 from app.settings import Settings
 from pipeline import flow

@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable
 
 import pytest
 
-from app.bootstrap import open_core
+from app.core import open_core
 from app.settings import Settings
 from pipeline import flow
 from pipeline.worker import Worker

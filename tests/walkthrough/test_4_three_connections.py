@@ -21,7 +21,7 @@ import redis
 from pydantic import SecretStr
 from sqlalchemy import select
 
-from app.bootstrap import Core, open_core
+from app.core import Core, open_core
 from app.db import views
 from app.db.tables import stage_runs
 from app.settings import Settings

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from app.bootstrap import Core, open_core
+from app.core import Core, open_core
 from app.db import views
 from samples import make
 from tests.shop import connect_merchant, settings_for, settled, shop_state, submit, working

@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable
 
 import anyio
 
-from app.bootstrap import Core
+from app.core import Core
 from app.db import views
 from tests.shop import ENOUGH_S
 
