@@ -22,8 +22,9 @@ RUN /opt/venv/bin/python -m compileall -q app pipeline migrations
 ENV PATH=/opt/venv/bin:$PATH PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1
 USER ${USER_ID}:${USER_ID}
 EXPOSE 8080
-HEALTHCHECK --interval=30s --timeout=10s --start-period=30s --retries=3 \
-  CMD ["python", "-m", "app", "health", "live"]
+# Healthy means consuming. What kills unhealthy containers should ask `health live`: no restart brings Postgres back.
+HEALTHCHECK --interval=15s --timeout=10s --start-period=30s --retries=2 \
+  CMD ["python", "-m", "app", "health", "ready"]
 # Exec form: SIGTERM reaches Python itself, which then hands its jobs back.
 ENTRYPOINT ["python", "-m", "app"]
 CMD ["worker"]

@@ -1,4 +1,7 @@
-"""Every command of `python -m app`. Each is a few lines: what it does lives elsewhere, what it prints in cli_tables."""
+"""Every command of `python -m app`. Each is a few lines: what it does lives elsewhere, what it prints in cli_tables.
+
+Commands import what they need: `health` is asked several times a minute in every container, and is cheap.
+"""
 
 from __future__ import annotations
 
@@ -13,24 +16,16 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
-import anyio
-import httpx
 import typer
 
-from app import logs
 from app.cli_tables import Screen
-from app.db import migrate as schema
-from app.db import views
 from app.db.errors import InvalidError, NotFoundError, RefusedError
-from app.db.merchants import MerchantError
-from app.db.receiving import Units
-from app.db.uploads import create_upload
-from app.enqueue import enqueue_upload, try_enqueue_next
 from app.settings import Settings, SettingsError, load_settings, redacted
 from pipeline.errors import PipelineError
 
 if TYPE_CHECKING:
     from app.core import Core
+    from app.db.receiving import Units
     from pipeline.run_store import NextJob
 
 app = typer.Typer(
@@ -53,8 +48,12 @@ Readable = Annotated[Path, typer.Argument(metavar="FILE", exists=True, dir_okay=
 
 
 @app.callback()
-def prepare() -> None:
-    """Log warnings as text on stderr; a worker sets up its own logs."""
+def prepare(context: typer.Context) -> None:
+    """Log warnings as text on stderr; a worker sets up its own logs, and `health` has none."""
+    if context.invoked_subcommand == "health":
+        return
+    from app import logs
+
     logs.configure("text", level=logging.WARNING)
 
 
@@ -64,7 +63,7 @@ def prepare() -> None:
 @app.command()
 def worker() -> None:
     """Consume the stages of STAGES and serve the page, until a signal comes."""
-    from app import worker_main
+    from app import logs, worker_main
 
     settings = _settings()
     logs.configure(settings.log_format)
@@ -102,6 +101,8 @@ def reconcile() -> None:
 @app.command()
 def migrate() -> None:
     """Bring the database to this release's schema."""
+    from app.db import migrate as schema
+
     settings = _settings()
     url = settings.database_migrate_url or settings.database_url
     if url is None:
@@ -118,6 +119,10 @@ def enqueue(
     file: Readable, merchant: Annotated[str, typer.Option(help="The merchant's id; see `merchants list`.")]
 ) -> None:
     """Send a document, as upstream would."""
+    from app.db.uploads import create_upload
+    from app.enqueue import enqueue_upload
+
+    content = file.read_bytes()
 
     async def work(core: Core) -> None:
         upload = await create_upload(
@@ -125,7 +130,7 @@ def enqueue(
             merchant_id=merchant,
             name=file.name,
             mime=_mime(file),
-            content=await anyio.Path(file).read_bytes(),
+            content=content,
             at=core.clock.now(),
         )
         job = await enqueue_upload(core.bull, upload)
@@ -165,6 +170,7 @@ def read(file: Readable, as_json: AsJson = False) -> None:
 def status(as_json: AsJson = False) -> None:
     """Show what waits, runs and failed at each stage."""
     from app.admin.events import totals_json
+    from app.db import views
 
     async def work(core: Core) -> None:
         totals = await views.totals(core.database)
@@ -179,6 +185,7 @@ def status(as_json: AsJson = False) -> None:
 @app.command()
 def watch() -> None:
     """Print a line whenever a run moves, until Ctrl-C."""
+    from app.db import views
 
     async def work(core: Core) -> None:
         since: datetime | None = None
@@ -223,6 +230,8 @@ def failed(limit: int = 50, as_json: AsJson = False) -> None:
 
 
 async def _list(core: Core, *, as_json: bool, **which: Any) -> None:
+    from app.db import views
+
     rows = await views.list_runs(core.database, **which)
     if as_json:
         Screen().json([row.model_dump(mode="json") for row in rows])
@@ -233,6 +242,8 @@ async def _list(core: Core, *, as_json: bool, **which: Any) -> None:
 
 
 async def _show(core: Core, name: str, *, as_json: bool) -> None:
+    from app.db import views
+
     view = await views.find_run(core.database, await _run_id(core, name))
     if view is None:
         raise NotFoundError(f"there is no run {name}")
@@ -291,6 +302,7 @@ def receive(
     over: Annotated[bool, typer.Option("--over", help="Yes, more came than was announced.")] = False,
 ) -> None:
     """Goods have come: make what was accepted sellable."""
+    from app.db import views
 
     async def work(core: Core) -> None:
         if everything == bool(line):
@@ -308,6 +320,8 @@ def receive(
 
 def parse_lines(lines: list[str]) -> dict[str, Units]:
     """`L=8` or `L=8/2`, as counted. The last `=` divides: a SKU may have one."""
+    from app.db.receiving import Units
+
     counted: dict[str, Units] = {}
     for line in lines:
         name, equals, units = line.rpartition("=")
@@ -426,19 +440,25 @@ def doctor() -> None:
 
 
 def _ask_health(path: str) -> int:
+    from http import HTTPStatus
+    from http.client import HTTPConnection, HTTPException
+
     settings = _settings()
     host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(settings.http_host, settings.http_host)  # noqa: S104 - bound elsewhere
-    url = f"http://{f'[{host}]' if ':' in host else host}:{settings.http_port}{path}"
+    connection = HTTPConnection(host, settings.http_port, timeout=HEALTH_WITHIN_S)
     try:
-        answer = httpx.get(url, timeout=HEALTH_WITHIN_S, trust_env=False)
-        body = answer.json()
-    except (httpx.HTTPError, json.JSONDecodeError) as error:
-        typer.echo(f"{url}: {type(error).__name__}", err=True)
+        connection.request("GET", path)
+        answer = connection.getresponse()
+        body = json.load(answer)
+    except (OSError, HTTPException, json.JSONDecodeError) as error:
+        typer.echo(f"{host} port {settings.http_port}, {path}: {error or type(error).__name__}", err=True)
         return 1
+    finally:
+        connection.close()
     for reason in body.get("reasons", []):
         typer.echo(reason, err=True)
-    typer.echo(body.get("status", answer.status_code))
-    return int(not answer.is_success)
+    typer.echo(body.get("status", answer.status))
+    return int(answer.status != HTTPStatus.OK)
 
 
 # --------------------------------------------------------------------------------------- between them
@@ -465,11 +485,13 @@ def _with_core(work: Callable[[Core], Awaitable[int | None]]) -> None:
     _end(_told(opened))
 
 
-_REFUSALS = (RefusedError, PipelineError, SettingsError, MerchantError)
+_REFUSALS = (RefusedError, PipelineError, SettingsError)
 """What a command may be told instead of "done"; anything else is a fault of ours and shows its traceback."""
 
 
 def _told(work: Callable[[], Awaitable[int | None]]) -> int:
+    import anyio
+
     try:
         return anyio.run(work) or 0
     except _REFUSALS as error:
@@ -496,6 +518,8 @@ def _settings() -> Settings:
 
 
 async def _run_id(core: Core, name: str) -> str:
+    from app.db import views
+
     run_id = await views.find_run_id(core.database, name)
     if run_id is None:
         raise NotFoundError(f"there is no run or order {name}")
@@ -503,6 +527,8 @@ async def _run_id(core: Core, name: str) -> str:
 
 
 async def _go_on(core: Core, job: NextJob) -> None:
+    from app.enqueue import try_enqueue_next
+
     at_once = await try_enqueue_next(core.bull, job)
     Screen().say(f"run {job.run_id} goes on at {job.stage}{'' if at_once else ' as soon as Redis is back'}")
 

@@ -25,7 +25,7 @@ _HOST = re.compile(r"[a-z0-9]([a-z0-9-]*[a-z0-9])?(\.[a-z0-9]([a-z0-9-]*[a-z0-9]
 _COLUMNS = tuple(merchants.c[name] for name in ("id", "name", "shop_domain", "settings", "settings_version"))
 
 
-class MerchantError(ValueError):
+class MerchantError(RefusedError):
     """A merchant cannot be stored or read as asked; the message is for the operator."""
 
 
