@@ -7,7 +7,7 @@ Adapters translate: a vendor's exception becomes one of `pipeline.errors` and ne
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from decimal import Decimal
 from typing import Any, Protocol
@@ -268,7 +268,7 @@ class ShopFacts:
     """What must be known before anything is written.
 
     `location_id` is empty when none could be chosen, and `location_note` says why (several active ones and
-    none configured, a missing scope).
+    none configured, a missing scope). `location_names` are all the shop's, by id.
     """
 
     currency: str
@@ -276,6 +276,7 @@ class ShopFacts:
     location_id: str
     location_note: str
     scopes: frozenset[str]
+    location_names: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

@@ -61,7 +61,9 @@ def _units(sync: ShopSync, move: str) -> int:
 
 
 def _place(sync: ShopSync) -> str:
-    """The location by the number Shopify's address bar shows."""
+    """The location by its name, or by the number Shopify's address bar shows."""
+    if sync.location_name:
+        return f" at {sync.location_name}"
     return f" at location {sync.location_id.rpartition('/')[2]}" if sync.location_id else ""
 
 

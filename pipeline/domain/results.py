@@ -239,6 +239,7 @@ class ShopSync(Value):
     products: tuple[SyncedProduct, ...] = ()
     stock: tuple[StockMove, ...] = ()
     location_id: str = ""
+    location_name: str = ""
     note: str = ""
 
 

@@ -112,9 +112,9 @@ class ShopifySync:
         """Create and announce for an order, receive for a receipt."""
         shop = await self._shops.of(given.run.merchant)
         facts = await shop.facts()
-        if given.run.kind == "receipt":
-            return Done(await self._receive(given, shop, facts))
-        return Done(await self._order(given, shop, facts))
+        work = self._receive if given.run.kind == "receipt" else self._order
+        sync = await work(given, shop, facts)
+        return Done(sync.model_copy(update={"location_name": facts.location_names.get(sync.location_id, "")}))
 
     # ----------------------------------------------------------------------------- an order
 

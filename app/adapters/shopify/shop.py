@@ -64,13 +64,15 @@ class ShopifyShop:
         data = await self._client.call(operations.SHOP_FACTS)
         scopes = frozenset(scope["handle"] for scope in data["currentAppInstallation"]["accessScopes"])
         await self._custom_ids.ensure()
-        location_id, note = await self._choose_location(scopes)
+        locations = await self._locations(scopes)
+        location_id, note = self._choose_location(locations)
         return ShopFacts(
             currency=data["shop"]["currencyCode"],
             taxes_included=data["shop"]["taxesIncluded"],
             location_id=location_id,
             location_note=note,
             scopes=scopes,
+            location_names={node["id"]: node["name"] for node in locations or ()},
         )
 
     async def find_product(self, draft_id: str) -> ShopProduct | None:
@@ -213,11 +215,16 @@ class ShopifyShop:
             raise VendorRefused("the product was deleted in the shop", code="PRODUCT_DOES_NOT_EXIST")
         return product
 
-    async def _choose_location(self, scopes: frozenset[str]) -> tuple[str, str]:
-        """The location goods are expected at, or none and the reason."""
+    async def _locations(self, scopes: frozenset[str]) -> list[dict[str, Any]] | None:
+        """The shop's locations, None when we may not know them."""
         if not scopes & {"read_locations", "read_inventory", "write_inventory"}:
+            return None
+        return list((await self._client.call(operations.LOCATIONS))["locations"]["nodes"])
+
+    def _choose_location(self, nodes: Sequence[dict[str, Any]] | None) -> tuple[str, str]:
+        """The location goods are expected at, or none and the reason."""
+        if nodes is None:
             return "", "the app may not read the shop's locations (scope read_locations)"
-        nodes = (await self._client.call(operations.LOCATIONS))["locations"]["nodes"]
         usable = [node for node in nodes if node["isActive"] and not node["isFulfillmentService"]]
         chosen = self._merchant.settings.location_id
         if chosen:
