@@ -242,10 +242,13 @@ class Runner:
                 return await self._fail(job, ready, trouble, final=False)
 
     async def _run(self, job: ClaimedJob, ready: Ready) -> StageResult | Exception | _Interrupted:
-        """Run the stage until it ends, its lease is lost, it makes no progress, or we drain."""
+        """Run the stage until it ends, its lease is lost, it makes no progress, or we drain; the first one counts.
+
+        Except that a result which arrived all the same is kept: the fence decides whether it may be written.
+        """
         limit_s = flow.BY_NAME[ready.stage].time_limit.total_seconds()
         progressed_at = self._clock.monotonic()
-        ended: StageResult | Exception | _Interrupted = _Interrupted.DRAIN
+        ended: StageResult | Exception | _Interrupted | None = None
 
         async def progress(fraction: float, message: str) -> None:
             nonlocal progressed_at
@@ -270,7 +273,8 @@ class Runner:
             async def watch(event: Callable[[], Awaitable[None]], why: _Interrupted) -> None:
                 nonlocal ended
                 await event()
-                ended = why
+                if ended is None:
+                    ended = why
                 tasks.cancel_scope.cancel()
 
             tasks.start_soon(watch, job.lease.wait_lost, _Interrupted.LEASE)
@@ -279,9 +283,9 @@ class Runner:
             try:
                 ended = await self._stages[ready.stage].run(given)
             except Exception as error:  # noqa: BLE001 every way a stage can end is decided in _work
-                ended = error
+                ended = ended or error
             tasks.cancel_scope.cancel()
-        return ended
+        return ended or _Interrupted.DRAIN
 
     # --------------------------------------------------------------------------------- record, settle
 
@@ -348,7 +352,7 @@ class Runner:
         return reply
 
     async def _insist(self, call: Callable[[], Awaitable[T]]) -> T | None:
-        """An idempotent call, repeated while Redis blinks; None when it stays away."""
+        """An idempotent call, repeated while Redis blinks; None when it stays away or that queue is broken."""
         with anyio.move_on_after(SHIELDED_S, shield=True):
             while True:
                 try:
@@ -356,6 +360,10 @@ class Runner:
                 except RedisUnavailable as error:
                     _log.warning("settling again", reason=str(error))
                     await self._clock.sleep(0.2)
+                except Permanent as error:
+                    # One queue's keys, not the fleet's end: Postgres knows the outcome, the next claim settles it.
+                    _log.error("cannot settle", reason=str(error))
+                    return None
         return None
 
     async def _skip(self, job: ClaimedJob, found: NotDue, claim_next: ClaimNext | None) -> Settlement:
@@ -475,8 +483,8 @@ class Runner:
         with anyio.move_on_after(1.0):
             try:
                 await self._progress.tell(ready.run.id, ready.stage, event, details)
-            except Temporary as error:
-                _log.debug("progress not told", reason=str(error))
+            except Exception as error:  # noqa: BLE001 a refused or broken courtesy must not cost an attempt either
+                _log.debug("progress not told", reason=type(error).__name__)
 
 
 def _next(reply: FinishReply | None) -> ClaimedJob | None:

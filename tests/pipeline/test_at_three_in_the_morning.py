@@ -1,0 +1,92 @@
+"""What one order, one queue or one unlucky moment must not do: lose a result, or end the process for all others."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping
+from typing import Any
+
+import anyio
+import pytest
+from sqlalchemy import select
+
+from app.db.tables import runs
+from pipeline import flow
+from pipeline.contract import Done, StageInput, StageResult
+from pipeline.domain.results import Enrichment
+from pipeline.errors import CommandRefused, RedisUnavailable
+from pipeline.runner import Outcome
+from pipeline.worker import Worker
+from tests.app.held import held
+from tests.pipeline.line import Line, Scripted, open_line
+
+
+@pytest.fixture
+async def line(redis_url: str, database_url: str) -> AsyncIterator[Line]:
+    async with held(open_line(redis_url, database_url)) as opened:
+        yield opened
+
+
+async def raises(line: Line, stage: str, error: Exception) -> Scripted:
+    async def script(_given: StageInput) -> StageResult:
+        raise error
+
+    return line.script(stage, script)
+
+
+async def redis(line: Line, *args: str | int) -> Any:
+    return await line.bull._commands.call(*args)
+
+
+async def completed(line: Line, count: int) -> bool:
+    return (await line.bull.counts(flow.IMAGES)).completed >= count
+
+
+async def swept(worker: Worker) -> bool:
+    return worker.last_report is not None
+
+
+async def test_a_stage_that_ends_just_as_the_worker_drains_keeps_its_result(line: Line) -> None:
+    async def ends_as_we_drain(_given: StageInput) -> StageResult:
+        await anyio.sleep(0.01)
+        line.runner.drain()
+        return Done(Enrichment())
+
+    line.script(flow.FIRST, ends_as_we_drain)
+    await line.add_upload()
+    assert (await line.step(flow.FIRST)).outcome is Outcome.FINISHED
+
+
+async def test_a_queue_that_breaks_under_a_stage_costs_neither_its_result_nor_the_process(line: Line) -> None:
+    async def breaks(_given: StageInput) -> StageResult:
+        await redis(line, "SET", line.bull.keys.base(flow.FIRST) + "stalled", "not a set")
+        return Done(Enrichment())
+
+    line.script(flow.FIRST, breaks)
+    await line.add_upload()
+    assert (await line.step(flow.FIRST)).outcome is Outcome.FINISHED
+    assert (await line.bull.counts("database-save")).waiting == 1
+
+
+async def test_a_job_that_cannot_even_be_handed_back_does_not_end_the_process(line: Line) -> None:
+    async def breaks(_given: StageInput) -> StageResult:
+        await redis(line, "SET", line.bull.keys.base(flow.FIRST) + "stalled", "not a set")
+        raise RedisUnavailable("gone")
+
+    line.script(flow.FIRST, breaks)
+    await line.add_upload()
+    assert (await line.step(flow.FIRST)).outcome is Outcome.RELEASED
+
+
+async def test_progress_that_breaks_never_holds_the_work_up(line: Line) -> None:
+    class Broken:
+        async def tell(self, run_id: str, stage: str, event: str, details: Mapping[str, Any]) -> None:
+            raise CommandRefused("NOPERM no access to this channel", code="NOPERM")
+
+    line.runner._progress = Broken()
+    await line.add_upload()
+    assert (await line.step(flow.FIRST)).outcome is Outcome.FINISHED
+
+
+async def _waits_at(line: Line, stage: str) -> bool:
+    async with line.database.transaction() as connection:
+        return await connection.scalar(select(runs.c.due_stage)) == stage
