@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from datetime import timedelta
 from typing import Any
 
-from sqlalchemy import RowMapping, and_, func, select, update
+from sqlalchemy import RowMapping, and_, func, or_, select, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -15,6 +16,8 @@ from pipeline.errors import LeaseLost, VendorUnavailable
 from pipeline.ports import Effect
 
 TURN_WAIT_S = 2.0
+CALL_MAX = timedelta(seconds=35)
+"""No call to a vendor is under way longer than that: the adapters' deadline is 30 s."""
 
 
 class PostgresEffects:
@@ -73,10 +76,14 @@ async def _own(connection: AsyncConnection, run: str, fence: int) -> None:
 async def _refuse_while_worked_on(connection: AsyncConnection, row: RowMapping, run: str) -> None:
     if row["run_id"] == run:
         return
+    open_now = and_(stage_runs.c.state == "open", runs.c.fence == row["fence"])
+    # Cancelled in the middle of a call, which may reach the shop yet and there undo what we do meanwhile.
+    just_lost = and_(stage_runs.c.state == "lost", stage_runs.c.ended_at > func.now() - CALL_MAX)
     worked_on = await connection.scalar(
         select(runs.c.id)
-        .join(stage_runs, and_(stage_runs.c.run_id == runs.c.id, stage_runs.c.state == "open"))
-        .where(runs.c.id == row["run_id"], runs.c.fence == row["fence"], stage_runs.c.fence == row["fence"])
+        .join(stage_runs, stage_runs.c.run_id == runs.c.id)
+        .where(runs.c.id == row["run_id"], stage_runs.c.fence == row["fence"], or_(open_now, just_lost))
+        .limit(1)
     )
     if worked_on is not None:
         raise VendorUnavailable(f"run {worked_on} is doing {row['key']} right now", retry_after_s=TURN_WAIT_S)
