@@ -129,11 +129,20 @@ class Failed:
 
 @dataclass(frozen=True, slots=True)
 class Trouble:
-    """What went wrong in an attempt, for the journal and for people."""
+    """What went wrong in an attempt, for the journal and for people.
+
+    A vendor or a file may have said it, so what Postgres cannot store (NUL, half a character) is replaced here:
+    a failure that cannot be written is never counted, and the job would be tried for ever.
+    """
 
     code: str
     message: str
     stack: str = ""
+
+    def __post_init__(self) -> None:
+        for name in ("code", "message", "stack"):
+            text: str = getattr(self, name)
+            object.__setattr__(self, name, text.replace("\0", "").encode("utf-8", "replace").decode())
 
 
 class RunStore(Protocol):

@@ -86,7 +86,7 @@ def envelope(*, workflow_id: str, stage: str, run_id: str, entry: int, flow_vers
 def _json(data: str) -> Any:
     try:
         return json.loads(data)
-    except ValueError:
+    except (ValueError, RecursionError):
         raise BadEnvelopeError("job data is not JSON") from None
 
 
@@ -104,6 +104,10 @@ def _text(source: Mapping[str, Any], name: str, *, required: bool = False) -> st
         return ""
     if not isinstance(value, str) or len(value) > 2048 or "\0" in value:  # noqa: PLR2004 longest URL Shopify takes
         raise BadEnvelopeError(f"{name} is not a usable text")
+    try:
+        value.encode()
+    except UnicodeEncodeError:  # half a character: JSON can say it, no database stores it
+        raise BadEnvelopeError(f"{name} is not a usable text") from None
     return value
 
 

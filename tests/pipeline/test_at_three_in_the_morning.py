@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator
 from typing import Any
 
 import anyio
@@ -11,9 +11,10 @@ from sqlalchemy import select
 
 from app.db.tables import runs
 from pipeline import flow
-from pipeline.contract import Done, StageInput, StageResult
+from pipeline.contract import Done, Reject, StageInput, StageResult
 from pipeline.domain.results import Enrichment
 from pipeline.errors import CommandRefused, RedisUnavailable
+from pipeline.queue.job import NewJob
 from pipeline.runner import Outcome
 from pipeline.worker import Worker
 from tests.app.held import held
@@ -78,13 +79,36 @@ async def test_a_job_that_cannot_even_be_handed_back_does_not_end_the_process(li
 
 
 async def test_progress_that_breaks_never_holds_the_work_up(line: Line) -> None:
-    class Broken:
-        async def tell(self, run_id: str, stage: str, event: str, details: Mapping[str, Any]) -> None:
-            raise CommandRefused("NOPERM no access to this channel", code="NOPERM")
+    async def refuse(*_given: object) -> None:
+        raise CommandRefused("NOPERM no access to this channel", code="NOPERM")
 
-    line.runner._progress = Broken()
+    line.runner._progress.tell = refuse  # type: ignore[method-assign,assignment]
     await line.add_upload()
     assert (await line.step(flow.FIRST)).outcome is Outcome.FINISHED
+
+
+@pytest.mark.parametrize("words", ["half a \ud83d", "a \0 in it"], ids=["half a character", "NUL"])
+async def test_a_reason_that_cannot_be_stored_as_it_is_still_ends_the_run(line: Line, words: str) -> None:
+    await raises(line, flow.FIRST, Reject("unreadable", words))
+    await line.add_upload()
+    assert (await line.step(flow.FIRST)).outcome is Outcome.DEAD
+    assert (await line.run_row())["state"] == "failed"
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        '{"workflowId": "w", "stage": "ai_parsing", "data": {"uploadId": "\\ud83d", "merchantId": "merchant-1"}}',
+        '{"workflowId": "w", "stage": "ai_parsing", "data": {"runId": "\\u0000", "entry": 0, "flowVersion": 1}}',
+        '{"workflowId": "w", "stage": "ai_parsing", "data": {"runId": "\\ud83d", "entry": 0, "flowVersion": 1}}',
+        "[" * 100_000 + "]" * 100_000,
+    ],
+    ids=["half a character", "NUL in an id", "half a character in an id", "too deep"],
+)
+async def test_data_that_no_store_takes_is_a_dead_letter_and_not_tried_for_ever(line: Line, data: str) -> None:
+    await line.bull.enqueue(flow.FIRST, NewJob(id="foreign", data='"x"', attempts=1))
+    await redis(line, "HSET", line.bull.keys.job(flow.FIRST, "foreign"), "data", data)
+    assert (await line.step(flow.FIRST)).outcome is Outcome.DEAD
 
 
 async def _waits_at(line: Line, stage: str) -> bool:
