@@ -71,7 +71,7 @@ class Notifier:
     def _tell_due(self, queue: str, payload: str) -> None:
         try:
             due_ms = int(float(payload))  # Bull publishes score / 4096, fraction and all
-        except ValueError:
+        except (ValueError, OverflowError):
             return
         self._on_delayed(queue, due_ms)
 

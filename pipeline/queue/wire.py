@@ -95,7 +95,7 @@ def number(text: str | None) -> int:
     """A field that Bull means as an integer; Node may have written a fraction, or nothing."""
     try:
         return int(float(text or 0))
-    except ValueError:
+    except (ValueError, OverflowError):
         return 0
 
 
@@ -103,7 +103,7 @@ def json_object(text: str | None) -> Mapping[str, Any]:
     """Options of a job someone else wrote: unreadable ones count as none, the data decide what happens."""
     try:
         value = json.loads(text or "{}")
-    except ValueError:
+    except (ValueError, RecursionError):
         return {}
     return value if isinstance(value, dict) else {}
 
@@ -112,6 +112,6 @@ def json_strings(text: str | None) -> tuple[str, ...]:
     """Read a list of strings; anything else counts as none."""
     try:
         value = json.loads(text or "[]")
-    except ValueError:
+    except (ValueError, RecursionError):
         return ()
     return tuple(map(str, value)) if isinstance(value, list) else ()

@@ -19,6 +19,7 @@ from pipeline.runner import Outcome
 from pipeline.worker import Worker
 from tests.app.held import held
 from tests.pipeline.line import Line, Scripted, open_line
+from tests.support import eventually
 
 
 @pytest.fixture
@@ -114,3 +115,15 @@ async def test_data_that_no_store_takes_is_a_dead_letter_and_not_tried_for_ever(
 async def _waits_at(line: Line, stage: str) -> bool:
     async with line.database.transaction() as connection:
         return await connection.scalar(select(runs.c.due_stage)) == stage
+
+
+async def test_numbers_no_integer_can_hold_count_as_none(line: Line) -> None:
+    job_id = await line.add_upload()
+    await redis(line, "HSET", line.bull.keys.job(flow.FIRST, job_id), "timestamp", "Infinity", "opts", "[" * 100_000)
+    worker = line.worker()
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(worker.run)
+        await eventually(lambda: swept(worker))
+        await redis(line, "PUBLISH", line.bull.keys.base(flow.FIRST) + "delayed", "1e999")
+        await eventually(lambda: completed(line, 1))
+        worker.stop()
