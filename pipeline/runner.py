@@ -433,7 +433,8 @@ class Runner:
             self._reach("failure-record")
             if failed is not None:
                 return await self._end(job, ready, failed, trouble)
-            after_s = error.retry_after_s or self._wait_s(ready.attempt)
+            # Asked again when patience ends at the latest, whatever the vendor says: only an attempt can say so.
+            after_s = min(error.retry_after_s or self._wait_s(ready.attempt), spec.patience.total_seconds())
             await self._tell(ready, "waiting", message=trouble.message, delay_s=after_s)
         return await self._put_off(job, after_s, trouble.message)
 

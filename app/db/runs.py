@@ -6,7 +6,7 @@ rows means another worker has taken the run since; the writer gets LeaseLost and
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from typing import Any
 
 from sqlalchemy import RowMapping, and_, func, select, update
@@ -223,6 +223,7 @@ class PostgresRuns:
                 "due_stage": due,
                 "due_since": func.now(),
                 "job_id": following.job_id if following else None,
+                "stall_baseline": 0,  # a new hash, which has not stalled yet
                 "updated_at": func.now(),
             }
             if review:
@@ -257,12 +258,13 @@ class PostgresRuns:
         """Write an uncounted wait; a Failed when the first wait of this entry is longer ago than `patience`."""
         async with self._database.transaction() as connection:
             await _own(connection, ready)
-            since: datetime | None = await connection.scalar(
-                select(func.min(stage_runs.c.started_at)).where(
+            # Postgres' clock on both sides: a worker whose own is wrong must not give up early, or never.
+            waited: timedelta | None = await connection.scalar(
+                select(func.now() - func.min(stage_runs.c.started_at)).where(
                     _of_entry(ready), stage_runs.c.state == "waited", stage_runs.c.attempt > _last_counted(ready)
                 )
             )
-            if since is not None and datetime.now(UTC) - since > patience:
+            if waited is not None and waited > patience:
                 trouble = Trouble(trouble.code, f"{trouble.message} (waited {patience}; retry when it is back)")
                 failures = await _fail(connection, ready, trouble, final=True)
                 return Failed(failures, final=True, message=trouble.message)

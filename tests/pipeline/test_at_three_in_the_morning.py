@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import anyio
@@ -13,7 +14,7 @@ from app.db.tables import runs
 from pipeline import flow
 from pipeline.contract import Done, Reject, StageInput, StageResult
 from pipeline.domain.results import Enrichment
-from pipeline.errors import CommandRefused, RedisUnavailable
+from pipeline.errors import CommandRefused, RedisUnavailable, VendorUnavailable
 from pipeline.queue.job import NewJob
 from pipeline.runner import Outcome
 from pipeline.worker import Worker
@@ -110,6 +111,43 @@ async def test_data_that_no_store_takes_is_a_dead_letter_and_not_tried_for_ever(
     await line.bull.enqueue(flow.FIRST, NewJob(id="foreign", data='"x"', attempts=1))
     await redis(line, "HSET", line.bull.keys.job(flow.FIRST, "foreign"), "data", data)
     assert (await line.step(flow.FIRST)).outcome is Outcome.DEAD
+
+
+async def test_patience_is_measured_by_one_clock(line: Line, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A worker whose clock is hours ahead must not give up on a vendor that has been away for a second."""
+
+    class Ahead(datetime):
+        @classmethod
+        def now(cls, tz: Any = None) -> Any:
+            return datetime.now(tz) + timedelta(hours=5)
+
+    monkeypatch.setattr("app.db.runs.datetime", Ahead, raising=False)
+    await raises(line, flow.FIRST, VendorUnavailable("down", retry_after_s=0.001))
+    job_id = await line.add_upload()
+    for _ in range(2):
+        assert (await line.step(flow.FIRST)).outcome is Outcome.RELEASED
+        await line.bull.promote(flow.FIRST, job_id)
+
+
+async def test_a_vendor_cannot_park_an_order_beyond_its_patience(line: Line) -> None:
+    await raises(line, flow.FIRST, VendorUnavailable("come back next week", retry_after_s=7 * 24 * 3600))
+    job_id = await line.add_upload()
+    await line.step(flow.FIRST)
+    score = int(await redis(line, "ZSCORE", line.bull.keys.base(flow.FIRST) + "delayed", job_id)) // 4096
+    assert score / 1000 - datetime.now(UTC).timestamp() <= flow.BY_NAME[flow.FIRST].patience.total_seconds() + 5
+
+
+async def test_stalls_of_an_earlier_stage_are_no_credit_for_the_next(line: Line) -> None:
+    """A re-entered run remembers how often its old hash had stalled; the next stage's hash starts at none."""
+    await raises(line, flow.FIRST, Reject("no", "no"))
+    job_id = await line.add_upload()
+    await line.step(flow.FIRST)
+    await line.bull.replay(flow.FIRST, job_id)
+    await redis(line, "HSET", line.bull.keys.job(flow.FIRST, job_id), "stalledCounter", 9)
+    line.stages[flow.FIRST] = Scripted(line.stages["database-save"].script)
+    await line.step(flow.FIRST)
+    async with line.database.transaction() as connection:
+        assert await connection.scalar(select(runs.c.stall_baseline)) == 0
 
 
 async def _waits_at(line: Line, stage: str) -> bool:
