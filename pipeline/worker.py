@@ -7,7 +7,7 @@ stop   claimers first; what runs may finish within the grace period, then is dra
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 import anyio
@@ -58,6 +58,7 @@ class Claimer:
         self._running = 0
         self._changed = anyio.Event()
         self._clock = worker.clock
+        self._unanswered = ""
 
     @property
     def running(self) -> int:
@@ -101,15 +102,22 @@ class Claimer:
         return IDLE_S
 
     async def _claim(self) -> Claim | None:
-        """One claim; None when Redis or the queue cannot serve. A lost reply is asked for, never sent again."""
-        token = self._worker.new_token()
+        """One claim; None when Redis or the queue cannot serve. A lost reply is asked for, never sent again.
+
+        And asked for until there is an answer: a job we hold unknowingly lies for a lease and counts as stalled.
+        """
         try:
-            try:
-                return await self._worker.bull.claim(
-                    self.queue, token=token, lease_ms=self._worker.lease_ms, limit=self._worker.limit(self.queue)
-                )
-            except ReplyLost:
-                return (await self._worker.bull.adopt(self.queue, token)).claimed or Empty()
+            if not self._unanswered:
+                token = self._worker.new_token()
+                try:
+                    return await self._worker.bull.claim(
+                        self.queue, token=token, lease_ms=self._worker.lease_ms, limit=self._worker.limit(self.queue)
+                    )
+                except ReplyLost:
+                    self._unanswered = token
+            adopted = await self._worker.bull.adopt(self.queue, self._unanswered)
+            self._unanswered = ""
+            return adopted.claimed or Empty()
         except BrokenQueue as error:
             _log.error("queue is broken", queue=self.queue, reason=str(error))
         except Temporary as error:
@@ -127,6 +135,8 @@ class Claimer:
                 if settled.hold:
                     self._worker.hold()
                 job = settled.next
+        except Exception as error:  # noqa: BLE001 our own bug: the job comes back when its lease is over, the others go on
+            _log.error("slot broke", exc_info=error, queue=self.queue)
         finally:
             self._running -= 1
             self.wake()
@@ -214,7 +224,8 @@ class Worker:
         if self.stopping.is_set():
             self._hurry.set()
         self.stopping.set()
-        self._wake_all()
+        for claimer in self._claimers.values():
+            claimer.wake()
 
     async def _drain(self) -> None:
         _log.info("worker stopping", running=self.running, grace_s=self.config.grace_s)
@@ -277,15 +288,13 @@ class Worker:
         if claimer is not None:
             claimer.wake()
 
-    def _wake_all(self, queues: Iterable[str] | None = None) -> None:
-        for queue in self._claimers if queues is None else queues:
-            self._wake(queue)
-
     async def _on_report(self, report: SweepReport) -> None:
         self._swept_at = self.clock.monotonic()
         self.last_report = report
         await self._keep_pauses(report)
-        self._wake_all(name for name, queue in report.queues.items() if queue.waiting)
+        for name, queue in report.queues.items():
+            if queue.waiting and name in self._claimers:
+                self._claimers[name].wake()
         if not report.epoch_present:
             await self._reconciler.run_once(redis_was_emptied=True)
 
@@ -295,4 +304,7 @@ class Worker:
         for name in self._paused:
             if name in report.queues and not report.queues[name].paused:
                 _log.warning("queue was resumed by somebody else, pausing it again", queue=name)
-                await self.bull.pause(name)
+                try:
+                    await self.bull.pause(name)
+                except BrokenQueue as error:
+                    _log.error("queue is broken", queue=name, reason=str(error))

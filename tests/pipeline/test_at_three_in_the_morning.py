@@ -9,13 +9,14 @@ from typing import Any
 import anyio
 import pytest
 from sqlalchemy import select
+from sqlalchemy.dialects.postgresql import insert
 
-from app.db.tables import runs
+from app.db.tables import queue_pauses, runs
 from pipeline import flow
 from pipeline.contract import Done, Reject, StageInput, StageResult
 from pipeline.domain.results import Enrichment
-from pipeline.errors import CommandRefused, RedisUnavailable, VendorUnavailable
-from pipeline.queue.job import NewJob
+from pipeline.errors import CommandRefused, RedisUnavailable, ReplyLost, VendorUnavailable
+from pipeline.queue.job import Claim, NewJob, RateLimit
 from pipeline.runner import Outcome
 from pipeline.worker import Worker
 from tests.app.held import held
@@ -150,9 +151,44 @@ async def test_stalls_of_an_earlier_stage_are_no_credit_for_the_next(line: Line)
         assert await connection.scalar(select(runs.c.stall_baseline)) == 0
 
 
+async def test_a_paused_queue_that_is_broken_does_not_end_the_worker(line: Line) -> None:
+    await redis(line, "SET", line.bull.keys.base("ai-enrichment") + "wait", "not a list")
+    async with line.database.transaction() as connection:
+        await connection.execute(insert(queue_pauses).values(queue="ai-enrichment", paused_by="test"))
+    worker = line.worker()
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(worker.run)
+        await eventually(lambda: swept(worker))
+        await line.add_upload()
+        await eventually(lambda: _waits_at(line, "ai-enrichment"))
+        worker.stop()
+
+
 async def _waits_at(line: Line, stage: str) -> bool:
     async with line.database.transaction() as connection:
         return await connection.scalar(select(runs.c.due_stage)) == stage
+
+
+async def test_a_stray_entry_of_a_paused_queue_does_not_make_the_sweep_run_hot(line: Line) -> None:
+    await line.bull.pause(flow.FIRST)
+    async with line.database.transaction() as connection:
+        await connection.execute(insert(queue_pauses).values(queue=flow.FIRST, paused_by="test"))
+    await redis(line, "LPUSH", line.bull.keys.base(flow.FIRST) + "wait", "stray")
+    sweep, sweeps = line.bull.sweep, 0
+
+    async def counted(*given: Any, **named: Any) -> Any:
+        nonlocal sweeps
+        sweeps += 1
+        return await sweep(*given, **named)
+
+    line.bull.sweep = counted  # type: ignore[method-assign]
+    worker = line.worker(guard_s=10)
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(worker.run)
+        await eventually(lambda: swept(worker))
+        await anyio.sleep(0.3)
+        worker.stop()
+    assert sweeps <= 4
 
 
 async def test_numbers_no_integer_can_hold_count_as_none(line: Line) -> None:
@@ -164,4 +200,55 @@ async def test_numbers_no_integer_can_hold_count_as_none(line: Line) -> None:
         await eventually(lambda: swept(worker))
         await redis(line, "PUBLISH", line.bull.keys.base(flow.FIRST) + "delayed", "1e999")
         await eventually(lambda: completed(line, 1))
+        worker.stop()
+
+
+async def test_a_claim_that_redis_never_answered_is_asked_for_when_it_is_back(line: Line) -> None:
+    """Claimed there and unknown here, the job would lie for a whole lease, and be counted as stalled."""
+    claim, adopt = line.bull.claim, line.bull.adopt
+    lost, refusals = False, 2
+
+    async def unanswered(queue: str, *, token: str, lease_ms: int, limit: RateLimit | None = None) -> Claim:
+        nonlocal lost
+        found = await claim(queue, token=token, lease_ms=lease_ms, limit=limit)
+        if queue == flow.FIRST and not lost:
+            lost = True
+            raise ReplyLost("the connection ended")
+        return found
+
+    async def away(queue: str, token: str, job_id: str | None = None) -> Any:
+        nonlocal refusals
+        if refusals:
+            refusals -= 1
+            raise RedisUnavailable("not connected")
+        return await adopt(queue, token, job_id)
+
+    line.bull.claim = unanswered  # type: ignore[method-assign]
+    line.bull.adopt = away  # type: ignore[method-assign]
+    await line.add_upload()
+    worker = line.worker()
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(worker.run)
+        await eventually(lambda: completed(line, 1), within_s=10)
+        worker.stop()
+    assert {attempt for _, _, attempt, _ in await line.journal()} == {1}
+
+
+async def test_an_attempt_that_breaks_beyond_all_care_ends_neither_slot_nor_worker(line: Line) -> None:
+    attempt, broken = line.runner.attempt, False
+
+    async def breaks(*given: Any) -> Any:
+        nonlocal broken
+        if not broken:
+            broken = True
+            raise KeyError("a bug")
+        return await attempt(*given)
+
+    line.runner.attempt = breaks  # type: ignore[method-assign]
+    await line.add_upload("upload-1")
+    worker = line.worker()
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(worker.run)
+        await line.add_upload("upload-2")
+        await eventually(lambda: completed(line, 1), within_s=10)
         worker.stop()
