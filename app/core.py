@@ -66,9 +66,9 @@ async def open_core(settings: Settings, clock: Clock | None = None) -> AsyncIter
 
 
 def _addresses(settings: Settings) -> tuple[str, str]:
-    missing = [name for name in ("redis_url", "database_url") if getattr(settings, name) is None]
+    missing = [name.upper() for name in ("redis_url", "database_url") if getattr(settings, name) is None]
     if settings.redis_url is None or settings.database_url is None:
-        raise SettingsError(f"{' and '.join(missing).upper()} must be set; `python3 run.py serve` brings its own")
+        raise SettingsError(f"{' and '.join(missing)} must be set; `python3 run.py serve` brings its own")
     return settings.redis_url.get_secret_value(), settings.database_url.get_secret_value()
 
 

@@ -6,18 +6,18 @@ Exit codes: 0 after a clean stop, 1 when the installation refuses to start (the 
 from __future__ import annotations
 
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import anyio
 import structlog
 
 from app.admin.metrics import Metrics
-from app.admin.server import serve_admin
+from app.admin.server import CannotServeError, serve_admin
 from app.bootstrap import open_worker
 from app.connections import check_server
 from app.core import Core, open_core
 from app.db import migrate
-from app.settings import Settings
+from app.settings import Settings, SettingsError
 from pipeline import flow
 from pipeline.errors import Temporary
 from pipeline.worker import Worker
@@ -34,11 +34,20 @@ def main(settings: Settings) -> int:
     code = 0
     try:
         anyio.run(_main, settings)
-    except* RefusedToStartError as refused:
-        for error in refused.exceptions:
+    except* (RefusedToStartError, SettingsError, CannotServeError) as refused:
+        for error in _singly(refused):
             _log.error("refused to start", reason=str(error))
         code = 1
     return code
+
+
+def _singly(group: BaseExceptionGroup[Exception]) -> Iterator[Exception]:
+    """The errors of a group, however deep the task groups put them."""
+    for error in group.exceptions:
+        if isinstance(error, BaseExceptionGroup):
+            yield from _singly(error)
+        else:
+            yield error
 
 
 async def _main(settings: Settings) -> None:

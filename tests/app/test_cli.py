@@ -5,6 +5,9 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import socket
+import subprocess
+import sys
 from collections.abc import Callable, Coroutine, Iterator
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
@@ -260,3 +263,19 @@ def test_a_document_is_read_without_any_server(monkeypatch: pytest.MonkeyPatch, 
 def test_a_document_cannot_steer_the_terminal(capsys: pytest.CaptureFixture[str]) -> None:
     Screen().say("\x1b[2Jgone [red]not markup[/red]")
     assert capsys.readouterr().out == " [2Jgone [red]not markup[/red]\n"
+
+
+@pytest.mark.parametrize("lacking", ["a server", "a port"])
+def test_a_worker_that_cannot_start_says_why_in_its_last_line(tmp_path: Path, lacking: str) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        environment = {
+            "PYTHONPATH": str(Path(__file__).parents[2]),
+            "REDIS_URL": "redis://127.0.0.1:1",
+            "DATABASE_URL": "" if lacking == "a server" else "postgresql://x@127.0.0.1:1/x",
+            "HTTP_PORT": str(taken.getsockname()[1]),
+        }
+        command = [sys.executable, "-m", "app", "worker"]
+        ended = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
+    last = json.loads(ended.stderr.splitlines()[-1])
+    reason = "DATABASE_URL must be set" if lacking == "a server" else "set HTTP_PORT"
+    assert (ended.returncode, last["event"], reason in last["reason"]) == (1, "refused to start", True)
