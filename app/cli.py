@@ -120,7 +120,7 @@ def enqueue(
 ) -> None:
     """Send a document, as upstream would."""
     from app.db.uploads import create_upload
-    from app.enqueue import enqueue_upload
+    from app.enqueue import try_enqueue_upload
 
     content = file.read_bytes()
 
@@ -133,8 +133,10 @@ def enqueue(
             content=content,
             at=core.clock.now(),
         )
-        job = await enqueue_upload(core.bull, upload)
-        Screen().say(f"upload {upload.upload_id} waits in ai-parsing as job {job.id}")
+        if await try_enqueue_upload(core.bull, upload):
+            Screen().say(f"upload {upload.upload_id} waits in ai-parsing as job {upload.first.job_id}")
+        else:
+            Screen().say(f"upload {upload.upload_id} is accepted; it starts when Redis is back")
 
     _with_core(work)
 

@@ -14,6 +14,8 @@ from pipeline.hand_off import hand_off
 from pipeline.queue.job import Enqueued, NewJob
 
 if TYPE_CHECKING:
+    from collections.abc import Awaitable
+
     from app.db.uploads import Upload
     from pipeline.queue.bull import Bull
     from pipeline.run_store import NextJob
@@ -31,18 +33,27 @@ async def enqueue_next(bull: Bull, job: NextJob) -> Enqueued:
 
 async def try_enqueue_next(bull: Bull, job: NextJob) -> bool:
     """The same after a person's command: done is done, and if Redis is away the reconciler enqueues later."""
+    return await _tried(enqueue_next(bull, job), job)
+
+
+async def enqueue_upload(bull: Bull, upload: Upload) -> Enqueued:
+    """Enqueue an upload as upstream's cron does, but under the id its run waits for: the reconciler adds no second."""
+    job = NewJob(upload.first.job_id, upload_envelope(upload), attempts=_UPSTREAM_ATTEMPTS, opts=_UPSTREAM_OPTIONS)
+    return await bull.enqueue(flow.FIRST, job)
+
+
+async def try_enqueue_upload(bull: Bull, upload: Upload) -> bool:
+    """The same for one that was answered: its run is accepted, so if Redis is away the reconciler starts it."""
+    return await _tried(enqueue_upload(bull, upload), upload.first)
+
+
+async def _tried(enqueued: Awaitable[Enqueued], job: NextJob) -> bool:
     try:
-        await enqueue_next(bull, job)
+        await enqueued
     except PipelineError as error:
         _log.warning("job not enqueued, the reconciler will", run_id=job.run_id, stage=job.stage, reason=str(error))
         return False
     return True
-
-
-async def enqueue_upload(bull: Bull, upload: Upload) -> Enqueued:
-    """Enqueue an upload exactly as upstream's cron does; Redis numbers the job."""
-    job = NewJob(None, upload_envelope(upload), attempts=_UPSTREAM_ATTEMPTS, opts=_UPSTREAM_OPTIONS)
-    return await bull.enqueue(flow.FIRST, job)
 
 
 def upload_envelope(upload: Upload) -> str:

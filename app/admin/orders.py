@@ -11,7 +11,7 @@ from app.db import views
 from app.db.errors import InvalidError, NotFoundError
 from app.db.receiving import UNITS_MAX, Units
 from app.db.uploads import create_upload
-from app.enqueue import enqueue_upload, try_enqueue_next
+from app.enqueue import try_enqueue_next, try_enqueue_upload
 from pipeline.domain.intake import MAX_DOCUMENT_BYTES
 
 if TYPE_CHECKING:
@@ -90,7 +90,7 @@ class _Orders:
     async def upload(
         self, file: Annotated[UploadFile, File()], merchant: Annotated[str, Form(min_length=1, max_length=200)]
     ) -> dict[str, Any]:
-        """Send a document; its run appears as soon as a worker has taken the job."""
+        """Send a document. It is accepted when this answers; not `enqueued`, it starts as soon as Redis is back."""
         upload = await create_upload(
             self._deps.database,
             merchant_id=merchant,
@@ -100,8 +100,15 @@ class _Orders:
             content=await file.read(MAX_DOCUMENT_BYTES + 1),
             at=self._deps.clock.now(),
         )
-        job = await enqueue_upload(self._deps.bull, upload)
-        return {"success": True, "uploadId": upload.upload_id, "workflowId": upload.workflow_id, "jobId": job.id}
+        at_once = await try_enqueue_upload(self._deps.bull, upload)
+        return {
+            "success": True,
+            "uploadId": upload.upload_id,
+            "workflowId": upload.workflow_id,
+            "runId": upload.first.run_id,
+            "jobId": upload.first.job_id,
+            "enqueued": at_once,
+        }
 
     async def show(self, name: str) -> dict[str, Any]:
         """One run with its stages, lines, products, units, pictures, receipts and who did what."""

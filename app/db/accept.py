@@ -12,7 +12,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from app.db.tables import documents, merchants, runs, stage_runs
 from pipeline import flow
 from pipeline.domain.intake import HandOff, Intake
-from pipeline.run_store import Ticket
+from pipeline.run_store import NextJob, Ticket
 
 _NAMESPACE = uuid.UUID("6f1c5ad2-7a63-4d5c-9a3e-0b7e0c1f2d34")
 
@@ -37,35 +37,65 @@ async def run_of(connection: AsyncConnection, ticket: Ticket) -> RowMapping | No
             return await _accept_broken(connection, ticket, problem)
 
 
-async def _accept(connection: AsyncConnection, intake: Intake) -> RowMapping | None:
-    run_id = _derived("run", intake.merchant_id, intake.upload_id)
-    existing = await locked_run(connection, run_id)
-    if existing is not None:
-        return existing
-    document_id = await _document(connection, intake)
+def run_id_of(merchant_id: str, upload_id: str) -> str:
+    """The run of an upload: the same, whichever way the upload comes in and however often."""
+    return _derived("run", merchant_id, upload_id)
+
+
+def document_id_of(merchant_id: str, upload_id: str) -> str:
+    """The document of an upload."""
+    return _derived("document", merchant_id, upload_id)
+
+
+async def begin_run(
+    connection: AsyncConnection,
+    *,
+    merchant_id: str,
+    upload_id: str,
+    workflow_id: str,
+    document_id: str,
+    upstream_order_id: str = "",
+) -> NextJob:
+    """Accept an upload, unless it is already: from this commit on the order cannot be lost. Returns its first job."""
+    first = NextJob(run_id_of(merchant_id, upload_id), flow.FIRST, 0, workflow_id)
     await connection.execute(
         insert(runs)
         .values(
-            id=run_id,
-            merchant_id=intake.merchant_id,
+            id=first.run_id,
+            merchant_id=merchant_id,
             kind="order",
-            upload_id=intake.upload_id,
-            workflow_id=intake.workflow_id,
+            upload_id=upload_id,
+            workflow_id=workflow_id,
             document_id=document_id,
-            upstream_order_id=intake.purchase_order_id,
+            upstream_order_id=upstream_order_id,
             state="running",
-            due_stage=flow.FIRST,
+            due_stage=first.stage,
             due_since=func.now(),
         )
         .on_conflict_do_nothing()
     )
-    return await locked_run(connection, run_id)
+    return first
+
+
+async def _accept(connection: AsyncConnection, intake: Intake) -> RowMapping | None:
+    existing = await locked_run(connection, run_id_of(intake.merchant_id, intake.upload_id))
+    if existing is not None:
+        return existing
+    first = await begin_run(
+        connection,
+        merchant_id=intake.merchant_id,
+        upload_id=intake.upload_id,
+        workflow_id=intake.workflow_id,
+        document_id=await _document(connection, intake),
+        upstream_order_id=intake.purchase_order_id,
+    )
+    return await locked_run(connection, first.run_id)
 
 
 async def _document(connection: AsyncConnection, intake: Intake) -> str:
-    """The upload's document row; one that came by HTTP or CLI is there already, with its bytes."""
+    """The upload's document row, which another job of the upload may have written."""
     values: dict[str, Any] = {
-        "id": _derived("document", intake.merchant_id, intake.upload_id),
+        "id": document_id_of(intake.merchant_id, intake.upload_id),
         "merchant_id": intake.merchant_id,
         "upload_id": intake.upload_id,
         "name": intake.file_name,

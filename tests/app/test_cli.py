@@ -71,13 +71,30 @@ def test_a_file_is_sent_as_upstream_would(cli: Cli, having: Any, redis_admin: re
     file.write_text("sku,qty\nA,1\n")
     result = cli("enqueue", str(file), "--merchant", "m1")
     assert result.exit_code == 0, result.output
-    assert redis_admin.lrange("bull:ai-parsing:wait", 0, -1) == ["1"]
-    envelope = json.loads(str(redis_admin.hget("bull:ai-parsing:1", "data")))
+    [run] = having(lambda given: given.rows(tables.runs))
+    [job_id] = redis_admin.lrange("bull:ai-parsing:wait", 0, -1)
+    assert job_id == f"po-{run['id']}-ai-parsing-0"
+    envelope = json.loads(str(redis_admin.hget(f"bull:ai-parsing:{job_id}", "data")))
     assert (envelope["stage"], envelope["data"]["fileName"], envelope["data"]["mimeType"]) == (
         "ai_parsing",
         "po.csv",
         "text/csv",
     )
+
+
+def test_a_file_sent_while_redis_is_away_is_accepted_and_says_when_it_starts(
+    cli: Cli, having: Any, tmp_path: Path
+) -> None:
+    having(lambda given: given.merchant())
+    file = tmp_path / "po.csv"
+    file.write_text("sku,qty\nA,1\n")
+    with socket.create_server(("127.0.0.1", 0)) as nobody:
+        away = f"redis://127.0.0.1:{nobody.getsockname()[1]}"
+        nobody.close()
+        result = cli("enqueue", str(file), "--merchant", "m1", REDIS_URL=away)
+    assert (result.exit_code, "starts when Redis is back" in result.output) == (0, True), result.output
+    [run] = having(lambda given: given.rows(tables.runs))
+    assert (run["state"], run["due_stage"]) == ("running", "ai-parsing")
 
 
 def test_a_refusal_is_one_line_on_stderr_and_exit_code_1(cli: Cli, tmp_path: Path) -> None:

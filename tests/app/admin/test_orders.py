@@ -3,15 +3,23 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 
 import httpx
 
 from app.admin.deps import AdminDeps
 from app.db import tables
+from app.db.runs import PostgresRuns
+from app.db.session import Database
+from pipeline.clock import SystemClock
 from pipeline.domain import intake
 from pipeline.domain.intake import Intake
+from pipeline.errors import RedisUnavailable
 from pipeline.queue.bull import Bull
-from tests.app.admin.conftest import Progress
+from pipeline.queue.job import ClaimedJob
+from pipeline.reconciler import Reconciler
+from pipeline.run_store import Ready, Ticket
+from tests.app.admin.conftest import Progress, asking
 from tests.app.db.given import DOUBTS, Given
 
 
@@ -39,6 +47,42 @@ async def test_an_upload_becomes_a_job_exactly_as_upstream_sends_them(
     assert isinstance(read, Intake)
     [document] = await given.rows(tables.documents, tables.documents.c.upload_id == read.upload_id)
     assert (document["content"], document["merchant_id"]) == (b"sku,qty\nA,1\n", "m1")
+
+
+async def test_an_upload_that_was_answered_is_not_lost_when_redis_is_away(
+    make_deps: Callable[..., AdminDeps], given: Given, bull: Bull, database: Database
+) -> None:
+    class Away:
+        async def call(self, *_args: object) -> object:
+            raise RedisUnavailable("not connected")
+
+        async def run(self, *_args: object) -> object:
+            raise RedisUnavailable("not connected")
+
+    await given.merchant()
+    async with asking(make_deps(bull=Bull(Away()))) as client:
+        answer = await client.post("/api/orders", data={"merchant": "m1"}, files={"file": ("po.csv", b"sku\nA\n")})
+    assert (answer.status_code, answer.json()["enqueued"]) == (202, False)
+    assert (await given.run_row(answer.json()["runId"]))["due_stage"] == "ai-parsing"
+    reconciler = Reconciler(bull, PostgresRuns(database, max_stalls=3), SystemClock(), every_s=60, quiet_s=0)
+    assert (await reconciler.run_once()).added == 1
+    assert (await bull.counts("ai-parsing")).waiting == 1
+
+
+async def test_an_uploads_own_job_is_the_one_its_run_waits_for(
+    client: httpx.AsyncClient, given: Given, bull: Bull, database: Database
+) -> None:
+    """The reconciler adds no second one, however long the first has to wait."""
+    await given.merchant()
+    await client.post("/api/orders", data={"merchant": "m1"}, files={"file": ("po.csv", b"sku\nA\n")})
+    store = PostgresRuns(database, max_stalls=3)
+    assert (await Reconciler(bull, store, SystemClock(), every_s=60, quiet_s=0).run_once()).added == 0
+    job = await bull.claim("ai-parsing", token="t:1", lease_ms=1000)
+    assert isinstance(job, ClaimedJob)
+    request = intake.parse(str(job.data))
+    ticket = Ticket("ai-parsing", job.id, job.timestamp_ms, 0, 0, "t", request)
+    assert isinstance(await store.load(ticket), Ready)
+    assert len(await given.rows(tables.runs)) == 1
 
 
 async def test_a_hostile_file_name_is_stored_as_text(client: httpx.AsyncClient, given: Given) -> None:
