@@ -137,6 +137,7 @@ runs = Table(
     ),
     Index("ix_runs_due", "due_since", postgresql_where=text("due_stage IS NOT NULL")),
     Index("ix_runs_merchant_created", "merchant_id", "created_at"),
+    Index("ix_runs_updated_at", "updated_at"),
     Index("ix_runs_order_id", "order_id"),
 )
 
