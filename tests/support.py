@@ -8,6 +8,9 @@ from collections.abc import Awaitable, Callable
 import anyio
 import pytest
 
+CHAOS_IN_FULL = os.environ.get("CHAOS") == "full"
+"""Tests that kill run a short form by default and in full in CI: `CHAOS=full python3 run.py test tests/chaos`."""
+
 
 def require(condition: object, reason: str) -> None:
     """Skip the test unless `condition` holds; fail it instead when REQUIRE_ALL=1, as CI sets it.

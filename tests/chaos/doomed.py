@@ -7,6 +7,7 @@ import os
 import signal
 import sys
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import anyio
@@ -15,6 +16,7 @@ from app import logs
 from app.bootstrap import open_worker
 from app.core import open_core
 from app.settings import load_settings
+from pipeline import flow
 from pipeline.contract import Retry, StageInput, StageResult
 from pipeline.worker import Worker
 
@@ -61,6 +63,8 @@ async def _work(given: dict[str, Any], stage: str, gap: str, passes: int) -> Non
             os.kill(os.getpid(), signal.SIGKILL)
         left -= 1
 
+    # One slot: orders that ran beside the doomed one would be recorded, and the next to die would find none to run.
+    flow.BY_NAME[stage] = replace(flow.BY_NAME[stage], concurrency=1)
     settings = load_settings(**given, stages=stage)
     async with open_core(settings) as core, open_worker(core, reach=reach) as worker:
         if gap == "failure-record":
