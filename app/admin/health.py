@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
+import anyio
 from fastapi import APIRouter
 from fastapi.responses import JSONResponse, Response
 from prometheus_client import CONTENT_TYPE_LATEST
@@ -14,6 +15,9 @@ from pipeline.errors import PipelineError, Temporary
 
 if TYPE_CHECKING:
     from app.admin.deps import AdminDeps
+
+ANSWER_WITHIN_S = 2
+"""Who asks for health waits five seconds, and a reason is worth more than silence."""
 
 
 def health_router(deps: AdminDeps) -> APIRouter:
@@ -67,7 +71,10 @@ async def _readiness(deps: AdminDeps) -> dict[str, Any]:
 async def _database(deps: AdminDeps) -> tuple[str | None, str]:
     """The schema's revision, and what is wrong with it or the way to it."""
     try:
-        revision = await migrate.current(deps.database)
+        with anyio.fail_after(ANSWER_WITHIN_S):
+            revision = await migrate.current(deps.database)
+    except TimeoutError:
+        return None, f"database: no answer within {ANSWER_WITHIN_S} s"
     except Temporary as error:
         return None, f"database: {error}"
     if revision is None:
@@ -83,6 +90,7 @@ async def _database(deps: AdminDeps) -> tuple[str | None, str]:
 async def _foreign(deps: AdminDeps) -> list[str]:
     """Who else consumes our queues, as far as Redis tells."""
     try:
-        return list(await deps.foreign())
-    except PipelineError:
+        with anyio.fail_after(ANSWER_WITHIN_S / 2):
+            return list(await deps.foreign())
+    except (PipelineError, TimeoutError):
         return []

@@ -7,9 +7,12 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
+import anyio
 import httpx
 
 from app.admin.deps import AdminDeps, Health
+from app.admin.health import ANSWER_WITHIN_S
+from app.cli import HEALTH_WITHIN_S
 from app.connections import Connections
 from app.consumers import LOOK_AGAIN_S, ConsumerWatch, foreign_consumers
 from app.db.session import Database
@@ -19,6 +22,7 @@ from pipeline.queue.job import QueueSweep, SweepReport
 from pipeline.runner import Outcome
 from tests.app.admin.conftest import asking
 from tests.app.db.given import Given
+from tests.app.redis_proxy import proxy_to
 
 
 async def test_ready_shows_three_connections_the_schema_and_what_is_consumed(client: httpx.AsyncClient) -> None:
@@ -70,6 +74,21 @@ async def test_a_database_that_is_away_is_a_reason_and_metrics_go_on(make_deps: 
         assert "po_database_up 0.0" in (await client.get("/metrics")).text
         assert (await client.get("/api/orders")).json()["error"] == "unavailable"
     await away.close()
+
+
+async def test_a_database_that_fell_silent_is_a_reason_before_a_probe_gives_up(
+    make_deps: Callable[..., AdminDeps], database_url: str
+) -> None:
+    async with proxy_to(database_url) as proxy:
+        silent = Database(proxy.url("postgresql"))
+        async with asking(make_deps(database=silent)) as client:
+            assert (await client.get("/ready")).status_code == 200
+            proxy.frozen = True
+            with anyio.fail_after(HEALTH_WITHIN_S):
+                answer = await client.get("/ready")
+        proxy.cut()
+        await silent.close()
+    assert answer.json()["reasons"] == [f"database: no answer within {ANSWER_WITHIN_S} s"]
 
 
 async def test_metrics_have_our_prefix_and_no_label_but_queue_and_outcome(

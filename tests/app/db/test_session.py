@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import anyio
 import pytest
 from sqlalchemy import select, text
 
-from app.db.session import LOCK_TIMEOUT_MS, STATEMENT_TIMEOUT_MS, Database, PoolSize
+from app.db.session import CLOSE_WITHIN_S, LOCK_TIMEOUT_MS, STATEMENT_TIMEOUT_MS, Database, PoolSize
 from pipeline.errors import DatabaseUnavailable
 from tests.app.redis_proxy import proxy_to
 
@@ -43,3 +44,12 @@ async def _ask(database: Database, first: Callable[[], None] = lambda: None) -> 
     async with database.transaction() as connection:
         first()
         assert await connection.scalar(select(1)) == 1
+
+
+async def test_closing_does_not_wait_for_a_server_that_fell_silent(database_url: str) -> None:
+    async with proxy_to(database_url) as proxy:
+        database = Database(proxy.url("postgresql"), PoolSize(1))
+        await _ask(database)
+        proxy.frozen = True
+        with anyio.fail_after(CLOSE_WITHIN_S + 3):
+            await database.close()
