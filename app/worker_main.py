@@ -60,24 +60,28 @@ async def work(core: Core, *, started: Callable[[str], None] = lambda _page: Non
     async with anyio.create_task_group() as tasks:
         with anyio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
             stopping = anyio.Event()
+            starting = anyio.CancelScope()  # a server that is not there yet must not keep us from stopping
             metrics = Metrics()
             async with open_worker(core, observe=metrics.attempt_settled) as worker:
                 tasks.start_soon(lambda: serve_admin(core, worker, metrics, started))
-                tasks.start_soon(_stop_on, signals, worker, stopping)
+                tasks.start_soon(_stop_on, signals, worker, stopping, starting)
                 if core.settings.stage_names:
-                    await check_start(core)
-                    _log.info("worker started", worker=core.name, stages=list(core.settings.stage_names))
-                    await worker.run()
+                    with starting:
+                        await check_start(core)
+                    if not stopping.is_set():
+                        _log.info("worker started", worker=core.name, stages=list(core.settings.stage_names))
+                        await worker.run()
                 else:
                     _log.info("serving the page only", worker=core.name)
                     await stopping.wait()
             tasks.cancel_scope.cancel()
 
 
-async def _stop_on(signals: object, worker: Worker, stopping: anyio.Event) -> None:
+async def _stop_on(signals: object, worker: Worker, stopping: anyio.Event, starting: anyio.CancelScope) -> None:
     async for number in signals:  # type: ignore[attr-defined]  # anyio gives the receiver no public type
         _log.info("signal received", signal=signal.Signals(number).name)
         stopping.set()
+        starting.cancel()
         worker.stop()
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import signal
 import socket
 import subprocess
 import sys
@@ -280,6 +281,26 @@ def test_a_document_is_read_without_any_server(monkeypatch: pytest.MonkeyPatch, 
 def test_a_document_cannot_steer_the_terminal(capsys: pytest.CaptureFixture[str]) -> None:
     Screen().say("\x1b[2Jgone [red]not markup[/red]")
     assert capsys.readouterr().out == " [2Jgone [red]not markup[/red]\n"
+
+
+def test_a_worker_that_waits_for_its_servers_still_stops_when_told(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    environment = {
+        "PYTHONPATH": str(Path(__file__).parents[2]),
+        "REDIS_URL": "redis://127.0.0.1:1",
+        "DATABASE_URL": "postgresql://x@127.0.0.1:1/x",
+        "HTTP_PORT": str(port),
+    }
+    command = [sys.executable, "-m", "app", "worker"]
+    with subprocess.Popen(command, cwd=tmp_path, env=environment, stderr=subprocess.PIPE, text=True) as waiting:
+        assert waiting.stderr is not None
+        try:
+            assert any("waiting for servers" in line for line in waiting.stderr)
+            waiting.send_signal(signal.SIGTERM)
+            assert waiting.wait(timeout=10) == 0
+        finally:
+            waiting.kill()
 
 
 @pytest.mark.parametrize("lacking", ["a server", "a port"])
