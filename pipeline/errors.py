@@ -5,6 +5,7 @@ PipelineError
 │   ├── RedisUnavailable     not reached, or it refuses for now (READONLY, LOADING, OOM, MISCONF ..)
 │   │   └── ReplyLost        sent, no answer: it may have happened; ask (adopt), never resend blindly
 │   ├── DatabaseUnavailable  Postgres not reached, or it refuses for now
+│   │   └── DatabaseBusy     it serves others, but not this transaction (a lock, a deadlock, over its time)
 │   └── VendorUnavailable    429, 5xx, network, open circuit; may say when to come back
 ├── Permanent                the same call will fail the same way
 │   ├── BrokenQueue          a key of the wrong type or an unreadable job: that queue is red, others run on
@@ -33,6 +34,10 @@ class ReplyLost(RedisUnavailable):
 
 class DatabaseUnavailable(Temporary):
     """Postgres was not reached, or it answered that it cannot serve at the moment."""
+
+
+class DatabaseBusy(DatabaseUnavailable):
+    """Postgres gave up on this transaction alone: a lock held too long, a deadlock, a statement over its time."""
 
 
 class VendorUnavailable(Temporary):

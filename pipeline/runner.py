@@ -22,7 +22,15 @@ from pipeline import flow
 from pipeline.clock import Clock
 from pipeline.contract import Done, Reject, Retry, Review, Stage, StageInput, StageResult
 from pipeline.domain import intake
-from pipeline.errors import DatabaseUnavailable, LeaseLost, Permanent, RedisUnavailable, Temporary, VendorUnavailable
+from pipeline.errors import (
+    DatabaseBusy,
+    DatabaseUnavailable,
+    LeaseLost,
+    Permanent,
+    RedisUnavailable,
+    Temporary,
+    VendorUnavailable,
+)
 from pipeline.hand_off import LIVE, hand_off
 from pipeline.ports import Progress
 from pipeline.queue.backoff import Random, full_jitter
@@ -136,6 +144,9 @@ class Runner:
                 loaded = await self._load(job)
                 self._reach("load")
                 return await self._answer(job, loaded, claim_next)
+        except DatabaseBusy as error:
+            # This order's trouble alone: at the head of its queue, with all claims held, it would starve the others.
+            return await self._put_off(job, self._wait_s(1), str(error))
         except (RedisUnavailable, DatabaseUnavailable) as error:
             _log.warning("attempt handed back", reason=str(error), queue=job.queue, job_id=job.id)
             await self._release(job)
@@ -227,6 +238,9 @@ class Runner:
                 return await self._lose(ready)
             case VendorUnavailable():
                 return await self._wait(job, ready, error)
+            case DatabaseBusy():
+                await self._let_go(ready, "released")
+                raise error
             case Temporary():
                 _log.warning("attempt handed back", reason=str(error))
                 await self._hand_back(job, ready)
@@ -452,13 +466,8 @@ class Runner:
 
     async def _hand_back(self, job: ClaimedJob, ready: Ready) -> Settlement:
         """Drained or cut off: the attempt is closed as released, then the job goes to the head of its queue."""
-        with anyio.CancelScope(shield=True):
-            with anyio.move_on_after(SHIELDED_S):
-                try:
-                    await self._runs.let_go(ready, "released")
-                except DatabaseUnavailable as error:
-                    _log.warning("release not written", reason=str(error))  # the next load closes it
-            self._reach("release")
+        await self._let_go(ready, "released")
+        self._reach("release")
         return await self._release(job)
 
     async def _release(self, job: ClaimedJob) -> Settlement:
@@ -470,12 +479,15 @@ class Runner:
     async def _lose(self, ready: Ready) -> Settlement:
         """Somebody else may own the job: say that this attempt is over, and touch nothing else."""
         _log.warning("lease lost, attempt abandoned")
+        await self._let_go(ready, "lost")
+        return Settlement(Outcome.LOST)
+
+    async def _let_go(self, ready: Ready, state: str) -> None:
         with anyio.CancelScope(shield=True), anyio.move_on_after(SHIELDED_S):
             try:
-                await self._runs.let_go(ready, "lost")
+                await self._runs.let_go(ready, state)
             except DatabaseUnavailable as error:
-                _log.warning("loss not written", reason=str(error))
-        return Settlement(Outcome.LOST)
+                _log.warning("end of attempt not written", state=state, reason=str(error))  # the next load closes it
 
     # ------------------------------------------------------------------------------------------- tell
 

@@ -19,7 +19,7 @@ from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
-from pipeline.errors import DatabaseUnavailable
+from pipeline.errors import DatabaseBusy, DatabaseUnavailable
 
 LOCK_TIMEOUT_MS = 5_000
 STATEMENT_TIMEOUT_MS = 10_000
@@ -33,17 +33,22 @@ _LIMITS = text(
 _BROKEN = (OSError, TimeoutError, asyncpg.InterfaceError, asyncpg.PostgresConnectionError, InterfaceError)
 """What leaves a connection in a state nobody knows. Most of these SQLAlchemy does not take for a lost connection."""
 
+_BUSY = (
+    asyncpg.DeadlockDetectedError,
+    asyncpg.SerializationError,
+    asyncpg.LockNotAvailableError,
+    asyncpg.QueryCanceledError,
+)
+"""What Postgres says to one transaction while it serves all others."""
+
 _PASSING = (
+    *_BUSY,
     asyncpg.PostgresConnectionError,
     asyncpg.CannotConnectNowError,
     asyncpg.AdminShutdownError,
     asyncpg.CrashShutdownError,
     asyncpg.TooManyConnectionsError,
     asyncpg.InsufficientResourcesError,
-    asyncpg.DeadlockDetectedError,
-    asyncpg.SerializationError,
-    asyncpg.LockNotAvailableError,
-    asyncpg.QueryCanceledError,
     asyncpg.ReadOnlySQLTransactionError,
     asyncpg.InterfaceError,
     OSError,
@@ -108,6 +113,8 @@ class Database:
         except PoolTimeout as error:
             raise DatabaseUnavailable("no free database connection") from error
         except DBAPIError as error:
+            if _is_one_of(error, _BUSY):
+                raise DatabaseBusy(_reason(error)) from error
             if is_passing(error):
                 raise DatabaseUnavailable(_reason(error)) from error
             raise
@@ -126,12 +133,17 @@ def is_passing(error: DBAPIError) -> bool:
     """Whether the same statement may succeed later, by the driver's type and never by its text."""
     if error.connection_invalidated:
         return True
+    return _is_one_of(error, _PASSING) or (isinstance(error, InterfaceError | OperationalError) and error.orig is None)
+
+
+def _is_one_of(error: DBAPIError, kinds: tuple[type[BaseException], ...]) -> bool:
+    """Whether the driver's error, or what caused it, is of these kinds."""
     cause: BaseException | None = error.orig
     while cause is not None:
-        if isinstance(cause, _PASSING):
+        if isinstance(cause, kinds):
             return True
         cause = cause.__cause__
-    return isinstance(error, InterfaceError | OperationalError) and error.orig is None
+    return False
 
 
 def _reason(error: Exception) -> str:

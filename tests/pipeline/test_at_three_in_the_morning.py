@@ -8,7 +8,7 @@ from typing import Any
 
 import anyio
 import pytest
-from sqlalchemy import select
+from sqlalchemy import select, text
 from sqlalchemy.dialects.postgresql import insert
 
 from app.db.tables import queue_pauses, runs
@@ -252,3 +252,17 @@ async def test_an_attempt_that_breaks_beyond_all_care_ends_neither_slot_nor_work
         await line.add_upload("upload-2")
         await eventually(lambda: completed(line, 1), within_s=10)
         worker.stop()
+
+
+async def test_a_row_that_somebody_else_holds_starves_no_other_order(
+    line: Line, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """At the head of its queue, and with all claims held, one locked order would stop the fleet for as long."""
+    await line.add_upload()
+    await line.step(flow.FIRST)
+    async with line.database.transaction() as connection:
+        await connection.execute(select(runs).with_for_update())
+        monkeypatch.setattr("app.db.session._LIMITS", text("SELECT set_config('lock_timeout', '50', true)"))
+        settled = await line.step("database-save")
+    assert (settled.outcome, settled.hold) == (Outcome.RELEASED, False)
+    assert (await line.bull.counts("database-save")).delayed == 1
