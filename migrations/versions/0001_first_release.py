@@ -97,6 +97,7 @@ def upgrade() -> None:
     op.create_index('ix_runs_due', 'runs', ['due_since'], unique=False, schema='po', postgresql_where=sa.text('due_stage IS NOT NULL'))
     op.create_index('ix_runs_merchant_created', 'runs', ['merchant_id', 'created_at'], unique=False, schema='po')
     op.create_index('ix_runs_order_id', 'runs', ['order_id'], unique=False, schema='po')
+    op.create_index('ix_runs_updated_at', 'runs', ['updated_at'], unique=False, schema='po')
     op.create_index('uq_runs_open_receipt', 'runs', ['order_id'], unique=True, schema='po', postgresql_where=sa.text("kind = 'receipt' AND state = 'running'"))
     op.create_index('uq_runs_upload', 'runs', ['merchant_id', 'upload_id'], unique=True, schema='po', postgresql_where=sa.text("kind = 'order'"))
     op.create_table('suppliers',
@@ -168,6 +169,7 @@ def upgrade() -> None:
     sa.Column('confidence', sa.Float(), server_default='0', nullable=False),
     sa.Column('revision', sa.Integer(), server_default='1', nullable=False),
     sa.Column('content_hash', sa.Text(), server_default='', nullable=False),
+    sa.Column('location_id', sa.Text(), server_default='', nullable=False),
     sa.Column('created_at', sa.DateTime(timezone=True), server_default=sa.text('now()'), nullable=False),
     sa.Column('updated_at', sa.DateTime(timezone=True), server_default=sa.text('now()'), nullable=False),
     sa.ForeignKeyConstraint(['merchant_id'], ['po.merchants.id'], name=op.f('fk_purchase_orders_merchant_id')),
@@ -188,7 +190,7 @@ def upgrade() -> None:
     sa.Column('started_at', sa.DateTime(timezone=True), server_default=sa.text('now()'), nullable=False),
     sa.Column('ended_at', sa.DateTime(timezone=True), nullable=True),
     sa.Column('output_type', sa.Text(), server_default='', nullable=False),
-    sa.Column('output', postgresql.JSONB(astext_type=sa.Text()), nullable=True),
+    sa.Column('output', postgresql.JSONB(none_as_null=True, astext_type=sa.Text()), nullable=True),
     sa.Column('review', postgresql.JSONB(astext_type=sa.Text()), server_default=sa.text("'[]'::jsonb"), nullable=False),
     sa.Column('error_code', sa.Text(), server_default='', nullable=False),
     sa.Column('error', sa.Text(), server_default='', nullable=False),
@@ -292,6 +294,7 @@ def upgrade() -> None:
     sa.Column('announced', sa.Integer(), server_default='0', nullable=False),
     sa.Column('received', sa.Integer(), server_default='0', nullable=False),
     sa.Column('rejected', sa.Integer(), server_default='0', nullable=False),
+    sa.Column('surplus', sa.Integer(), server_default='0', nullable=False),
     sa.ForeignKeyConstraint(['draft_variant_id'], ['po.draft_variants.id'], name=op.f('fk_order_variants_draft_variant_id')),
     sa.ForeignKeyConstraint(['order_id'], ['po.purchase_orders.id'], name=op.f('fk_order_variants_order_id')),
     sa.PrimaryKeyConstraint('order_id', 'draft_variant_id', name=op.f('pk_order_variants')),
@@ -345,6 +348,7 @@ def downgrade() -> None:
     op.drop_table('suppliers', schema='po')
     op.drop_index('uq_runs_upload', table_name='runs', schema='po', postgresql_where=sa.text("kind = 'order'"))
     op.drop_index('uq_runs_open_receipt', table_name='runs', schema='po', postgresql_where=sa.text("kind = 'receipt' AND state = 'running'"))
+    op.drop_index('ix_runs_updated_at', table_name='runs', schema='po')
     op.drop_index('ix_runs_order_id', table_name='runs', schema='po')
     op.drop_index('ix_runs_merchant_created', table_name='runs', schema='po')
     op.drop_index('ix_runs_due', table_name='runs', schema='po', postgresql_where=sa.text('due_stage IS NOT NULL'))
