@@ -12,7 +12,7 @@ local limit_max = ARGV[3]
 local limit_ms = ARGV[4]
 local data_max = ARGV[5]
 
-local broken = wrong_type(q, TAKE_WRITES)
+local broken = wrong_type(q, ALL_KEYS)
 if broken then
   return redis.error_reply(broken)
 end

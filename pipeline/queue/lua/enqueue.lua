@@ -14,7 +14,7 @@ local delay_ms = ARGV[6]
 local priority = ARGV[7]
 local front = ARGV[8]
 
-local broken = wrong_type(q, ADD_WRITES)
+local broken = unfit_to_add(q, job_id)
 if broken then
   return redis.error_reply(broken)
 end

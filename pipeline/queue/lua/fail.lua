@@ -16,7 +16,7 @@ local event = ARGV[6]
 local keep_age_ms = ARGV[7]
 local keep_count = ARGV[8]
 
-local broken = wrong_type(q, SETTLE_WRITES) or wrong_type(q, { 'failed' })
+local broken = unfit_to_settle(q, job_id, { 'failed' })
 if broken then
   return redis.error_reply(broken)
 end

@@ -32,11 +32,11 @@ local limit_max = ARGV[17]
 local limit_ms = ARGV[18]
 local data_max = ARGV[19]
 
-local broken = wrong_type(q, SETTLE_WRITES) or wrong_type(q, TAKE_WRITES) or wrong_type(q, { 'completed' })
+local broken = unfit_to_settle(q, job_id, { 'completed' })
 if broken then
   return redis.error_reply(broken)
 end
-local successor_broken = successor_q and wrong_type(successor_q, ADD_WRITES)
+local successor_broken = successor_q and unfit_to_add(successor_q, next_job_id)
 
 local refused = settle(q, job_id, token)
 if refused then
@@ -59,7 +59,7 @@ if successor_q and not successor_broken then
 end
 
 local claim = false
-if claim_token ~= '' then
+if claim_token ~= '' and not wrong_type(q, ALL_KEYS) then
   claim = take(q, claim_token, claim_lease_ms, limit_max, limit_ms, data_max)
   if claim[1] == 'empty' then -- Bull says so after work, not at every empty look
     redis.call('PUBLISH', q .. 'drained', '')

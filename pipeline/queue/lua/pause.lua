@@ -7,7 +7,7 @@
 -- @include move
 local q = KEYS[1]
 
-local broken = wrong_type(q, { 'wait', 'paused', 'meta' })
+local broken = wrong_type(q, ALL_KEYS)
 if broken then
   return redis.error_reply(broken)
 end

@@ -5,16 +5,17 @@
 -- RETURNS 1 | 0
 -- @include types
 -- @include push
+-- @include options
 local q = KEYS[1]
 local job_id = ARGV[1]
 
-local broken = wrong_type(q, { 'wait', 'paused', 'delayed', 'priority' })
+local broken = wrong_type(q, ALL_KEYS) or wrong_job(q, job_id)
 if broken then
   return redis.error_reply(broken)
 end
 if redis.call('ZREM', q .. 'delayed', job_id) == 0 or redis.call('EXISTS', q .. job_id) == 0 then
   return 0
 end
-push(q, job_id, tonumber(redis.call('HGET', q .. job_id, 'priority') or 0), false)
+push(q, job_id, priority_of(q, job_id), false)
 redis.call('HSET', q .. job_id, 'delay', 0)
 return 1

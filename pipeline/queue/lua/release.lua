@@ -9,7 +9,7 @@ local q = KEYS[1]
 local job_id = ARGV[1]
 local token = ARGV[2]
 
-local broken = wrong_type(q, SETTLE_WRITES) or wrong_type(q, { 'wait', 'paused' })
+local broken = unfit_to_settle(q, job_id, { 'wait', 'paused' })
 if broken then
   return redis.error_reply(broken)
 end

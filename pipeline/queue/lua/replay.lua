@@ -7,10 +7,11 @@
 -- @include types
 -- @include time
 -- @include push
+-- @include options
 local q = KEYS[1]
 local job_id = ARGV[1]
 
-local broken = wrong_type(q, { 'wait', 'paused', 'failed' })
+local broken = wrong_type(q, ALL_KEYS) or wrong_job(q, job_id)
 if broken then
   return redis.error_reply(broken)
 end
@@ -21,5 +22,5 @@ if redis.call('EXISTS', job) == 0 or redis.call('EXISTS', job .. ':lock') == 1
 end
 redis.call('HDEL', job, 'finishedOn', 'processedOn', 'failedReason')
 redis.call('HSET', job, 'retriedOn', decimal(now_ms()))
-push(q, job_id, 0, false)
+push(q, job_id, 0, is_lifo(q, job_id)) -- by hand, bull forgets priorities
 return 1

@@ -6,6 +6,7 @@
 -- @include settle
 -- @include failure
 -- @include push
+-- @include options
 -- @include postpone
 local q = KEYS[1]
 local job_id = ARGV[1]
@@ -15,7 +16,7 @@ local stacktrace = ARGV[4]
 local attempts_made = ARGV[5]
 local delay_ms = tonumber(ARGV[6])
 
-local broken = wrong_type(q, SETTLE_WRITES) or wrong_type(q, { 'wait', 'paused', 'delayed', 'priority' })
+local broken = unfit_to_settle(q, job_id, { 'wait', 'paused', 'delayed', 'priority' })
 if broken then
   return redis.error_reply(broken)
 end
@@ -25,8 +26,8 @@ if refused then
 end
 write_failure(q, job_id, reason, stacktrace, attempts_made)
 if delay_ms > 0 then
-  postpone(q, job_id, delay_ms, tonumber(job_id) or 0)
+  postpone(q, job_id, delay_ms, order_of(job_id))
 else
-  push(q, job_id, tonumber(redis.call('HGET', q .. job_id, 'priority') or 0), false)
+  push(q, job_id, priority_of(q, job_id), is_lifo(q, job_id))
 end
 return 'done'

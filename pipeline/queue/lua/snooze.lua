@@ -14,7 +14,7 @@ local reason = ARGV[4]
 
 local LOG_ROWS_MAX = 20
 
-local broken = wrong_type(q, SETTLE_WRITES) or wrong_type(q, { 'delayed' })
+local broken = unfit_to_settle(q, job_id, { 'delayed' })
 if broken then
   return redis.error_reply(broken)
 end
@@ -26,5 +26,5 @@ if reason ~= '' then
   redis.call('RPUSH', q .. job_id .. ':logs', reason)
   redis.call('LTRIM', q .. job_id .. ':logs', -LOG_ROWS_MAX, -1)
 end
-postpone(q, job_id, delay_ms, tonumber(job_id) or 0)
+postpone(q, job_id, delay_ms, order_of(job_id))
 return 'done'

@@ -10,6 +10,7 @@
 -- @include types
 -- @include time
 -- @include push
+-- @include options
 local guard = KEYS[1]
 local epoch = KEYS[2]
 local guard_ms = ARGV[1]
@@ -24,9 +25,11 @@ local function promote_due(q)
   local due = redis.call('ZRANGEBYSCORE', q .. 'delayed', '-inf', bound, 'LIMIT', 0, PROMOTED_MAX)
   for _, id in ipairs(due) do
     redis.call('ZREM', q .. 'delayed', id)
-    local priority = redis.call('HGET', q .. id, 'priority')
-    if redis.call('EXISTS', q .. id) == 1 then
-      push(q, id, tonumber(priority or 0), false)
+    if redis.call('EXISTS', q .. id .. ':lock') == 0 then -- else somebody runs it, and ends it
+      redis.call('LREM', q .. 'active', 0, id)
+    end
+    if is_job(q, id) then
+      push(q, id, priority_of(q, id), false)
       redis.call('HSET', q .. id, 'delay', 0)
     end
   end
@@ -37,6 +40,9 @@ end
 local function return_stalled(q)
   local returned = {}
   if redis.call('SET', q .. 'stalled-check', decimal(now), 'NX', 'PX', stalled_interval_ms) == false then
+    if redis.call('PTTL', q .. 'stalled-check') == -1 then -- a guard that never ends would end all checks
+      redis.call('PEXPIRE', q .. 'stalled-check', stalled_interval_ms)
+    end
     return returned
   end
   local marked = redis.call('SMEMBERS', q .. 'stalled')
@@ -44,8 +50,8 @@ local function return_stalled(q)
   for _, id in ipairs(marked) do
     if redis.call('EXISTS', q .. id .. ':lock') == 0
       and redis.call('LREM', q .. 'active', 1, id) == 1
-      and redis.call('EXISTS', q .. id) == 1 then
-      redis.call('HINCRBY', q .. id, 'stalledCounter', 1)
+      and is_job(q, id) then
+      redis.call('HSET', q .. id, 'stalledCounter', (tonumber(redis.call('HGET', q .. id, 'stalledCounter')) or 0) + 1)
       redis.call('RPUSH', target_of(q), id)
       redis.call('PUBLISH', q .. 'stalled@', id)
       returned[#returned + 1] = id
@@ -64,7 +70,7 @@ local function next_due(q)
 end
 
 local function sweep(q, ran)
-  local broken = wrong_type(q, { 'wait', 'paused', 'active', 'delayed', 'stalled', 'priority' })
+  local broken = wrong_type(q, ALL_KEYS)
   if broken then
     error(broken, 0)
   end

@@ -3,7 +3,10 @@
 -- @include postpone
 -- @include state
 -- Bull's addJob, idempotent by id. Returns 'created' or 'exists', the id, and the state it was found in.
-local ADD_WRITES = { 'id', 'wait', 'paused', 'delayed', 'priority' }
+-- The caller has asked `unfit_to_add` before its first write.
+local function unfit_to_add(q, id)
+  return wrong_type(q, ALL_KEYS) or (id ~= '' and wrong_job(q, id)) or nil
+end
 
 local function add(q, id, name, data, opts, timestamp, delay_ms, priority, front)
   local number = redis.call('INCR', q .. 'id')

@@ -1,4 +1,9 @@
 -- @include time
+-- Bull's low bits of a score for a job that comes back: its number, 0 for a custom id.
+local function order_of(id)
+  return #id <= 15 and tonumber(string.match(id, '^%d+$')) or 0
+end
+
 -- Puts a job into `delayed` and tells the timers.
 local function postpone(q, id, delay_ms, order)
   local due = now_ms() + delay_ms

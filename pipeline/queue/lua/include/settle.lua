@@ -2,7 +2,10 @@
 -- Ends an attempt: the lock is checked in the same script as everything that follows. Returns nil if the caller
 -- may go on, else its answer. The token stays in the job, so a settling call that is sent again after its reply
 -- was lost answers 'done' without doing it twice.
-local SETTLE_WRITES = { 'active', 'stalled' }
+-- The caller has asked `unfit_to_settle` before, naming the keys it goes on to write.
+local function unfit_to_settle(q, id, suffixes)
+  return wrong_type(q, { 'active', 'stalled' }) or wrong_type(q, suffixes) or wrong_job(q, id)
+end
 
 local function settle(q, id, token)
   local job = q .. id

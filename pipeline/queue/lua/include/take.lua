@@ -3,7 +3,6 @@
 -- @include describe
 -- Takes the next runnable job and its lease. Bull pops and locks in two calls; a worker that dies in between
 -- leaves an active job without a lock, which is then counted as a stall.
-local TAKE_WRITES = { 'wait', 'active', 'stalled', 'priority', 'limiter' }
 local DROPS_MAX = 100
 
 -- Milliseconds until the window opens; nil if it is open. Never moves anyone to `delayed`, as Bull would.
@@ -32,7 +31,7 @@ end
 
 -- Why an entry cannot be run: no job behind it, or a second entry of a job that runs elsewhere.
 local function unrunnable(q, id)
-  if redis.call('TYPE', q .. id).ok ~= 'hash' then
+  if not is_job(q, id) then
     return 'ghost'
   end
   if redis.call('EXISTS', q .. id .. ':lock') == 1 and #redis.call('LPOS', q .. 'active', id, 'COUNT', 2) > 1 then
