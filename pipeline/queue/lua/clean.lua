@@ -1,4 +1,5 @@
--- Removes jobs of one state that ended (else started, else were added) at or before a moment. Skips locked ones.
+-- Removes jobs of one state that ended (else started, else were added) at or before a moment, the oldest first.
+-- Skips locked ones.
 --
 -- KEYS queue
 -- ARGV suffix older_than_ms limit
@@ -12,20 +13,37 @@ local suffix = ARGV[1]
 local older_than_ms = tonumber(ARGV[2])
 local limit = tonumber(ARGV[3])
 
-local broken = wrong_type(q, EVERYWHERE)
+local function ids_oldest_first()
+  if KINDS[suffix] == 'zset' then
+    return redis.call('ZRANGE', q .. suffix, 0, -1)
+  end
+  local ids, oldest_first = redis.call('LRANGE', q .. suffix, 0, -1), {}
+  for place = #ids, 1, -1 do
+    oldest_first[#oldest_first + 1] = ids[place]
+  end
+  return oldest_first
+end
+
+local function moment_of(id)
+  local times = redis.call('HMGET', q .. id, 'finishedOn', 'processedOn', 'timestamp')
+  return tonumber(times[1] or times[2] or times[3] or 0) or 0
+end
+
+local broken = wrong_type(q, ALL_KEYS)
 if broken then
   return redis.error_reply(broken)
 end
-local ids = redis.call(KINDS[suffix] == 'list' and 'LRANGE' or 'ZRANGE', q .. suffix, 0, -1)
+local ended = suffix == 'completed' or suffix == 'failed'
 local latest = now_ms() - older_than_ms
 local removed = {}
-for _, id in ipairs(ids) do
+for _, id in ipairs(ids_oldest_first()) do
   if #removed >= limit then
     break
   end
-  local times = redis.call('HMGET', q .. id, 'finishedOn', 'processedOn', 'timestamp')
-  local at = tonumber(times[1] or times[2] or times[3] or 0)
-  if at <= latest and redis.call('EXISTS', q .. id .. ':lock') == 0 then
+  if not wrong_job(q, id) and moment_of(id) <= latest and redis.call('EXISTS', q .. id .. ':lock') == 0 then
+    if not ended then -- as Bull does: a debounce may outlive its job's end on purpose
+      free_debounce(q, id)
+    end
     forget(q, id)
     removed[#removed + 1] = id
   end

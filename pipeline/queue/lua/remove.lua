@@ -9,12 +9,13 @@
 local q = KEYS[1]
 local job_id = ARGV[1]
 
-local broken = wrong_type(q, EVERYWHERE)
+local broken = wrong_type(q, ALL_KEYS) or wrong_job(q, job_id)
 if broken then
   return redis.error_reply(broken)
 end
 if redis.call('EXISTS', q .. job_id .. ':lock') == 1 or redis.call('EXISTS', q .. job_id) == 0 then
   return 0
 end
+free_debounce(q, job_id)
 forget(q, job_id)
 return 1

@@ -1,4 +1,4 @@
--- Takes a job out of every list and set Bull may have put it in, and deletes what belongs to it.
+-- Takes a job out of every list and set Bull may have put it in, and deletes what belongs to it alone.
 local EVERYWHERE = { 'wait', 'paused', 'active', 'delayed', 'completed', 'failed', 'priority' }
 
 local function forget(q, id)
@@ -11,9 +11,8 @@ local function forget(q, id)
   end
   local limited = redis.call('HGET', q .. 'limiter:index', id)
   if limited then
-    redis.call('SREM', limited, id)
+    redis.pcall('SREM', limited, id)
     redis.call('HDEL', q .. 'limiter:index', id)
   end
-  end_debounce(q, id)
   delete_job(q, id)
 end
