@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+import subprocess
+from collections.abc import Iterator
+from concurrent.futures import Future
+from contextlib import contextmanager
 from itertools import count
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
 INTEROP = Path(__file__).parent.parent / "interop"
@@ -18,15 +21,14 @@ class NodeError(Exception):
 
 
 class Node:
-    """A Node process with npm bull."""
+    """A Node process with npm bull. It outlives a test and so its event loop, hence the thread that reads."""
 
-    def __init__(self, process: asyncio.subprocess.Process) -> None:
+    def __init__(self, process: subprocess.Popen[bytes]) -> None:
         self._process = process
         self._numbers = count(1)
-        self._waiting: dict[int, asyncio.Future[Any]] = {}
+        self._waiting: dict[int, Future[Any]] = {}
         self.ran: list[str] = []
         self.errors: list[str] = []
-        self.news = asyncio.Event()
 
     async def queue(self, queue: str, call: str, *args: object) -> Any:
         """Call a method of the Queue."""
@@ -38,54 +40,57 @@ class Node:
 
     async def take(self, queue: str) -> dict[str, Any]:
         """Take the next job as a worker does."""
-        return await self._ask(queue=queue, next=True)
+        taken: dict[str, Any] = await self._ask(queue=queue, next=True)
+        return taken
 
     async def process(self, queue: str) -> None:
         """Run jobs from now on; `ran` says which are done."""
         await self._ask(queue=queue, process=True)
 
-    async def read(self) -> None:
+    async def forget(self) -> list[str]:
+        """Close all queues, so that the next test finds none; return what bull complained of since the last time."""
+        await self._ask(forget=True)
+        errors = self.errors[:]
+        self.ran.clear()
+        self.errors.clear()
+        return errors
+
+    def read(self) -> None:
+        """Hand each line to whom it is for, until the process ends."""
         assert self._process.stdout is not None
-        async for line in self._process.stdout:
-            message = json.loads(line)
-            if "id" in message:
-                waiting = self._waiting.pop(message["id"])
-                if "thrown" in message:
-                    waiting.set_exception(NodeError(message["thrown"]))
-                else:
-                    waiting.set_result(message.get("value"))
-            elif "ran" in message:
-                self.ran.append(message["ran"])
-            elif "error" in message:
-                self.errors.append(message["error"])
-            self.news.set()
+        for line in self._process.stdout:
+            match json.loads(line):
+                case {"id": int(number), "thrown": thrown}:
+                    self._waiting.pop(number).set_exception(NodeError(thrown))
+                case {"id": int(number), **answer}:
+                    self._waiting.pop(number).set_result(answer.get("value"))
+                case {"ran": job_id}:
+                    self.ran.append(job_id)
+                case {"error": error}:
+                    self.errors.append(error)
 
     async def _ask(self, **request: object) -> Any:
         number = next(self._numbers)
-        answer = self._waiting[number] = asyncio.get_running_loop().create_future()
+        answer = self._waiting[number] = Future()
         assert self._process.stdin is not None
         self._process.stdin.write(json.dumps({"id": number, **request}).encode() + b"\n")
+        self._process.stdin.flush()
         async with asyncio.timeout(20):
-            return await answer
+            return await asyncio.wrap_future(answer)
 
 
-@asynccontextmanager
-async def npm_bull(node: str, redis_url: str) -> AsyncIterator[Node]:
-    process = await asyncio.create_subprocess_exec(
-        node,
-        INTEROP / "oracle.js",
-        redis_url,
-        stdin=asyncio.subprocess.PIPE,
-        stdout=asyncio.subprocess.PIPE,
-        limit=1 << 22,
-    )
-    driven = Node(process)
-    reading = asyncio.create_task(driven.read())
-    try:
-        yield driven
-    finally:
-        assert process.stdin is not None
-        process.stdin.close()
-        await process.wait()
-        await reading
-    assert driven.errors == []
+@contextmanager
+def npm_bull(node: str, redis_url: str) -> Iterator[Node]:
+    """Start Node; it ends when its input does."""
+    with subprocess.Popen(
+        [node, INTEROP / "oracle.js", redis_url], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as process:
+        driven = Node(process)
+        reading = Thread(target=driven.read, name="npm bull")
+        reading.start()
+        try:
+            yield driven
+        finally:
+            assert process.stdin is not None
+            process.stdin.close()
+            reading.join()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections import defaultdict
 
 import pytest
 import redis
@@ -189,106 +188,6 @@ async def test_a_successor_of_ours_runs_in_node(bull: Bull, node: Node, enqueue:
     assert await node.job(NEXT, "a-next", "finished") == {"run": 7}
 
 
-async def test_what_each_side_leaves_in_redis_is_the_same(
-    bull: Bull, node: Node, raw: redis.Redis, claim: Claimer
-) -> None:
-    """The whole life of a job, by Bull in one queue and by us in another: keys, types, fields, lists."""
-    theirs, ours = "theirs", QUEUE
-    listener = raw.pubsub()
-    listener.psubscribe("bull:*")
-    listener.get_message(timeout=5)
-
-    async def both(step: str) -> None:
-        said = messages(raw, listener)
-        assert said[ours] == said[theirs], step
-        assert snapshot(raw, ours) == snapshot(raw, theirs), step
-
-    opts = {"attempts": 2, "backoff": {"type": "fixed", "delay": 60_000}}
-    await node.queue(theirs, "add", {"a": 1}, opts | {"jobId": "j"})
-    await bull.enqueue(ours, NewJob(id="j", data='{"a":1}', attempts=2, opts={"backoff": opts["backoff"]}))
-    await both("added")
-
-    await node.take(theirs)
-    job = await claim()
-    await both("claimed")
-
-    await node.job(theirs, "j", "moveToFailed", "boom")
-    await bull.retry(job, failure=Failure("boom", ["trace"]), attempts_made=1, delay_ms=60_000)
-    await both("failed once")
-
-    await node.job(theirs, "j", "promote")
-    await bull.promote(ours, "j")
-    await both("promoted")
-
-    await node.take(theirs)
-    await node.job(theirs, "j", "moveToFailed", "boom")
-    await bull.fail(await claim(), failure=Failure("boom", ["trace"]), attempts_made=2, retention=Retention())
-    await both("failed for good")
-
-    await node.queue(theirs, "pause")
-    await bull.pause(ours)
-    await node.job(theirs, "j", "retry")
-    await bull.replay(ours, "j")
-    await both("replayed while paused")
-
-    await node.queue(theirs, "resume")
-    await bull.resume(ours)
-    await node.take(theirs)
-    job = await claim()
-    await node.job(theirs, "j", "moveToCompleted", "ok", False, True)
-    await bull.finish(job, returnvalue='"ok"', retention=Retention())
-    await both("completed")
-
-    await node.job(theirs, "j", "remove")
-    await bull.remove(ours, "j")
-    await both("removed")
-    listener.close()
-
-
-def snapshot(raw: redis.Redis, queue: str) -> dict[str, object]:
-    """Everything under a queue's base, without what differs by nature: moments, tokens, traces."""
-    base = f"bull:{queue}:"
-    found = {}
-    for key in raw.keys(base + "*"):
-        name = key.removeprefix(base)
-        match raw.type(key):
-            case "hash":
-                fields = raw.hgetall(key)
-                fields.pop("poToken", None)  # ours: how a settling call knows itself again
-                found[name] = {field: known(field, value) for field, value in fields.items()}
-            case "list":
-                found[name] = raw.lrange(key, 0, -1)
-            case "zset":
-                found[name] = raw.zrange(key, 0, -1)
-            case kind if name != "stalled-check":
-                found[name] = kind
-    return found
-
-
-def messages(raw: redis.Redis, listener: redis.client.PubSub) -> dict[str, list[tuple[str, str]]]:
-    """What was published per queue since the last call, without tokens and moments."""
-    raw.publish("bull::end", "")
-    said: dict[str, list[tuple[str, str]]] = defaultdict(list)
-    while (message := listener.get_message(timeout=5)) and message["channel"] != "bull::end":
-        _, queue, channel = message["channel"].split(":", 2)
-        kind, at, token = channel.partition("@")
-        assert token or not at, "Node drops what is published without a token"
-        said[queue].append((kind, f"{len(message['data'])} chars" if kind == "delayed" else message["data"]))
-    return said
-
-
-def known(field: str, value: str) -> object:
-    match field:
-        case "timestamp" | "processedOn" | "finishedOn" | "retriedOn":
-            return f"{len(value)} digits"
-        case "stacktrace":
-            return len(json.loads(value))
-        case "opts":
-            return {name: one for name, one in json.loads(value).items() if name != "timestamp"}
-        case _:
-            return value
-
-
 async def test_a_mixed_fleet_runs_every_job_once(bull: Bull, node: Node, raw: redis.Redis) -> None:
     total = 150
     for number in range(total):
@@ -301,10 +200,8 @@ async def test_a_mixed_fleet_runs_every_job_once(bull: Bull, node: Node, raw: re
     while isinstance(job := await bull.claim(QUEUE, token=f"t{len(ours)}", lease_ms=30_000), ClaimedJob):
         ours.append(job.id)
         assert (await bull.finish(job, returnvalue="1", retention=KEEP)).settled is Settled.DONE
-    async with asyncio.timeout(10):
-        while len(ours) + len(node.ran) < total:
-            node.news.clear()
-            await node.news.wait()
+    while len(ours) + len(node.ran) < total:
+        await asyncio.sleep(0.01)
     assert ours
     assert node.ran
     assert sorted(ours + node.ran) == sorted(f"j{number}" for number in range(total))

@@ -3,12 +3,13 @@
 //   {id, queue, job, call, args}   a method of the Job with that id
 //   {id, queue, next: true}        take the next job, as a worker would
 //   {id, queue, process: true}     run jobs: each answers with its own data; {ran: <job id>} is told when it is done
+//   {id, forget: true}             close every queue: one process serves many tests, and none may meet another's
 'use strict'
 const readline = require('readline')
 const Bull = require('bull')
 
 const queues = new Map()
-const taken = new Map() // jobs this process holds: their lock token is the queue object's
+const taken = new Map() // jobs this process holds, by queue and id: their lock token is the queue object's
 
 function queueOf (name) {
   if (!queues.has(name)) {
@@ -28,11 +29,19 @@ function plain (value) {
   return value && typeof value.toJSON === 'function' ? value.toJSON() : value
 }
 
-async function answer ({ queue: name, job: jobId, call, args = [], next, process: run }) {
+async function forgetAll () {
+  const open = [...queues.values()]
+  queues.clear()
+  taken.clear()
+  await Promise.all(open.map(queue => queue.close(true)))
+}
+
+async function answer ({ queue: name, job: jobId, call, args = [], next, process: run, forget }) {
+  if (forget) return forgetAll()
   const queue = queueOf(name)
   if (next) {
     const job = await queue.getNextJob()
-    if (job) taken.set(job.id, job)
+    if (job) taken.set(name + '/' + job.id, job)
     return job
   }
   if (run) {
@@ -42,7 +51,7 @@ async function answer ({ queue: name, job: jobId, call, args = [], next, process
     return true
   }
   if (jobId === undefined) return queue[call](...args)
-  const job = taken.get(jobId) || await queue.getJob(jobId)
+  const job = taken.get(name + '/' + jobId) || await queue.getJob(jobId)
   if (call === 'moveToFailed') args = [new Error(args[0])]
   return job[call](...args)
 }

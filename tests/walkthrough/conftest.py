@@ -9,12 +9,12 @@ import pytest
 
 from app.settings import Settings
 from tests.chaos.conftest import sandbox
-from tests.conformance.conftest import node
+from tests.conformance.conftest import node, node_process
 from tests.conformance.oracle import Node
 from tests.shop import settings_for
 from tests.walkthrough.upstream import Upstream
 
-__all__ = ["node", "sandbox"]
+__all__ = ["node", "node_process", "sandbox"]
 
 
 @pytest.fixture
