@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import uuid
 from typing import Any
 
@@ -162,4 +163,5 @@ async def merchant_row(connection: AsyncConnection, merchant_id: str) -> RowMapp
 
 def _derived(*parts: str) -> str:
     """The same id for the same thing, so that two jobs for one upload meet on one row."""
-    return str(uuid.uuid5(_NAMESPACE, "|".join(parts)))
+    # As JSON: both ids come from a job, and "a|b" + "c" must not be "a" + "b|c", which may be another merchant's.
+    return str(uuid.uuid5(_NAMESPACE, json.dumps(parts)))

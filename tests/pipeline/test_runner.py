@@ -333,3 +333,13 @@ async def test_a_due_job_that_bull_failed_behind_our_back_comes_back(line: Line)
     assert (await line.reconciler.run_once()).added == 1
     await line.walk(first="database-save")
     assert (await line.run_row())["state"] == "completed"
+
+
+async def test_ids_from_jobs_cannot_be_cut_so_that_they_name_another_merchants_run(line: Line) -> None:
+    await add_merchant(line.database, "a")
+    await add_merchant(line.database, "a|b")
+    await line.add_upload("b|c", merchantId="a")
+    await line.add_upload("c", merchantId="a|b")
+    await line.step(flow.FIRST)
+    await line.step(flow.FIRST)
+    assert {(await line.run_row(upload))["merchant_id"] for upload in ("b|c", "c")} == {"a", "a|b"}
