@@ -1,0 +1,278 @@
+"""What operators' scripts leave in Redis: one queue turns red, or one job is given up; everything else runs on.
+
+Red is BrokenQueue for whoever asks for work or brings some, and `broken` in the sweep's report, which health and
+metrics show. Nothing is written to a red queue, because a script that fails half-way is not undone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+
+import pytest
+import redis
+
+from pipeline.errors import BrokenQueue
+from pipeline.queue.bull import Bull
+from pipeline.queue.job import (
+    ClaimedJob,
+    ClaimNext,
+    Empty,
+    Failure,
+    NewJob,
+    RateLimit,
+    Retention,
+    Settled,
+    Successor,
+    SweepReport,
+)
+from tests.conformance.oracle import Node
+from tests.conformance.twins import Twins
+from tests.pipeline.queue.support import BASE, NEXT, QUEUE, Claimer, Enqueuer
+
+pytestmark = pytest.mark.interop
+
+KEYS = ["wait", "active", "paused", "delayed", "priority", "completed", "failed", "stalled", "meta", "id", "limiter"]
+KEEP = Retention(age_s=3600)
+JOB = NewJob(id="new", data="{}")
+
+
+def spoil(raw: redis.Redis, suffix: str) -> None:
+    """Put a value there that Bull never would: a text, or a list where it keeps a text."""
+    raw.delete(BASE + suffix)
+    if suffix.endswith(":lock"):
+        raw.lpush(BASE + suffix, "by hand")
+    else:
+        raw.set(BASE + suffix, "by hand")
+
+
+async def sweep(bull: Bull) -> SweepReport:
+    return await bull.sweep([QUEUE, NEXT], guard_ms=1, stalled_interval_ms=60_000)
+
+
+@pytest.fixture
+async def running(bull: Bull, node: Node, claim: Claimer) -> ClaimedJob:
+    """A queue with something in most of its states; this job runs."""
+    for job_id, opts in {"done": {}, "dead": {}, "running": {}, "waits": {}, "p": {"priority": 1}}.items():
+        await node.queue(QUEUE, "add", {}, opts | {"jobId": job_id})
+    await node.queue(QUEUE, "add", {}, {"jobId": "later", "delay": 60_000})
+    assert (await claim()).id == "p"
+    await bull.finish(await claim(), returnvalue="1", retention=KEEP)
+    await bull.fail(await claim(), failure=Failure("x"), attempts_made=1, retention=KEEP)
+    return await claim()
+
+
+@pytest.mark.parametrize("suffix", KEYS)
+async def test_a_wrong_key_makes_its_queue_red_and_leaves_the_others_alone(
+    bull: Bull, raw: redis.Redis, twins: Twins, running: ClaimedJob, suffix: str
+) -> None:
+    await bull.enqueue(NEXT, NewJob(id="a", data="{}"))
+    await bull.enqueue(NEXT, NewJob(id="due", data="{}", delay_ms=60_000))
+    raw.zadd(f"bull:{NEXT}:delayed", {"due": 1})
+    spoil(raw, suffix)
+    before = twins.dump(QUEUE)
+
+    refused: list[Callable[[], Awaitable[object]]] = [
+        lambda: bull.claim(QUEUE, token="t", lease_ms=1000, limit=RateLimit(5, 1000)),
+        lambda: bull.enqueue(QUEUE, JOB),
+        lambda: bull.pause(QUEUE),
+        lambda: bull.resume(QUEUE),
+        lambda: bull.promote(QUEUE, "later"),
+        lambda: bull.replay(QUEUE, "dead"),
+        lambda: bull.remove(QUEUE, "done"),
+        lambda: bull.clean(QUEUE, "completed", 0),
+    ]
+    for call in refused:
+        with pytest.raises(BrokenQueue, match=f"{BASE}{suffix} "):
+            await call()
+    report = await sweep(bull)
+
+    assert twins.dump(QUEUE) == before
+    assert report.queues[QUEUE].broken is not None
+    assert f"{BASE}{suffix} " in report.queues[QUEUE].broken
+    assert (report.queues[NEXT].broken, report.queues[NEXT].promoted) == (None, 1)
+    assert isinstance(await bull.claim(NEXT, token="t", lease_ms=1000), ClaimedJob)
+
+
+SETTLING: dict[str, Callable[[Bull, ClaimedJob], Awaitable[object]]] = {
+    "finish": lambda bull, job: bull.finish(job, returnvalue="1", retention=KEEP),
+    "finish and claim": lambda bull, job: bull.finish(
+        job, returnvalue="1", retention=KEEP, claim_next=ClaimNext("next", 1000)
+    ),
+    "fail": lambda bull, job: bull.fail(job, failure=Failure("x"), attempts_made=1, retention=KEEP),
+    "retry now": lambda bull, job: bull.retry(job, failure=Failure("x"), attempts_made=1, delay_ms=0),
+    "retry later": lambda bull, job: bull.retry(job, failure=Failure("x"), attempts_made=1, delay_ms=9000),
+    "snooze": lambda bull, job: bull.snooze(job, delay_ms=9000, reason="x"),
+    "release": lambda bull, job: bull.release(job),
+}
+
+
+@pytest.mark.parametrize("verb", SETTLING)
+@pytest.mark.parametrize("suffix", [*KEYS, "running", "running:lock", "running:logs"])
+async def test_a_job_is_settled_whole_or_not_at_all(
+    bull: Bull, raw: redis.Redis, twins: Twins, running: ClaimedJob, suffix: str, verb: str
+) -> None:
+    """Whether it can depends on the keys it takes; a queue that is red elsewhere need not hold up what is done."""
+    spoil(raw, suffix)
+    before = twins.dump(QUEUE)
+    try:
+        await SETTLING[verb](bull, running)
+    except BrokenQueue:
+        assert twins.dump(QUEUE) == before
+    else:
+        assert not raw.exists(BASE + "running:lock")
+        assert places_of(raw, "running") == 1
+
+
+def places_of(raw: redis.Redis, job_id: str) -> int:
+    """How many lists and sets of states have the job."""
+    found = 0
+    for name in set(KEYS) - {"priority"}:
+        match raw.type(BASE + name):
+            case "list":
+                found += raw.lrange(BASE + name, 0, -1).count(job_id)
+            case "zset":
+                found += raw.zscore(BASE + name, job_id) is not None
+    return found
+
+
+@pytest.mark.parametrize("suffix", [*KEYS, "new"])
+async def test_a_broken_successors_queue_is_named_and_the_job_finishes(
+    bull: Bull, raw: redis.Redis, twins: Twins, running: ClaimedJob, suffix: str
+) -> None:
+    raw.set(f"bull:{NEXT}:{suffix}", "by hand")
+    before = twins.dump(NEXT)
+    reply = await bull.finish(running, returnvalue="1", retention=KEEP, successor=Successor(NEXT, JOB))
+    assert (reply.settled, reply.successor_created) == (Settled.DONE, None)
+    assert reply.broken is not None
+    assert f"bull:{NEXT}:{suffix} " in reply.broken
+    assert twins.dump(NEXT) == before
+
+
+async def test_an_entry_that_is_no_job_is_dropped_and_the_next_one_claimed(
+    bull: Bull, raw: redis.Redis, claim: Claimer, enqueue: Enqueuer
+) -> None:
+    """A vanished hash, which bull would run with no data and complete; and a key that was never a job."""
+    await enqueue("vanished", "text", "real")
+    raw.delete(BASE + "vanished")
+    spoil(raw, "text")
+    assert (await claim()).id == "real"
+    assert raw.lrange(BASE + "active", 0, -1) == ["real"]
+    assert not raw.exists(BASE + "vanished")
+    assert raw.get(BASE + "text") == "by hand"
+
+
+@pytest.mark.parametrize("how", ["vanished", "text"])
+async def test_the_sweep_drops_what_is_no_job_and_does_the_rest(
+    bull: Bull, raw: redis.Redis, enqueue: Enqueuer, how: str
+) -> None:
+    await enqueue("due", "left")
+    raw.delete(BASE + "wait")
+    raw.zadd(BASE + "delayed", {"due": 1, "x": 2})
+    raw.rpush(BASE + "active", "left", "y")
+    raw.sadd(BASE + "stalled", "left", "y")
+    if how == "text":
+        spoil(raw, "x")
+        spoil(raw, "y")
+    report = (await sweep(bull)).queues[QUEUE]
+    assert report.broken is None
+    assert report.returned == ("left",)
+    assert raw.lrange(BASE + "wait", 0, -1) == ["due", "left"]
+    assert not raw.exists(BASE + "active", BASE + "delayed")
+
+
+async def test_a_job_that_vanished_while_it_ran_is_gone_and_leaves_nothing(
+    bull: Bull, raw: redis.Redis, running: ClaimedJob
+) -> None:
+    raw.delete(BASE + "running")
+    assert not await bull.progress(QUEUE, "running", 50)
+    assert (await bull.finish(running, returnvalue="1", retention=KEEP)).settled is Settled.GONE
+    assert not raw.keys(BASE + "running*")
+    assert "running" not in raw.lrange(BASE + "active", 0, -1)
+
+
+@pytest.mark.parametrize("target", ["completed", "failed", "delayed"])
+async def test_a_job_that_was_moved_from_active_belongs_to_whoever_moved_it(
+    bull: Bull, raw: redis.Redis, running: ClaimedJob, target: str
+) -> None:
+    raw.lrem(BASE + "active", 0, "running")
+    raw.zadd(BASE + target, {"running": 1_700_000_000_000 * 4096})
+    for verb in SETTLING.values():
+        await verb(bull, running)
+    assert await bull.state(QUEUE, "running") == target
+    assert not raw.hexists(BASE + "running", "returnvalue")
+
+
+async def test_null_retention_loses_no_job_as_it_does_in_node(
+    bull: Bull, node: Node, raw: redis.Redis, claim: Claimer
+) -> None:
+    """Wire spec 2.3: bull's own scripts fail half-way on such options, after the job has left active."""
+    for job_id in ("a", "b"):
+        await node.queue(QUEUE, "add", {}, {"jobId": job_id, "removeOnComplete": None, "removeOnFail": None})
+    await bull.finish(await claim(), returnvalue="1", retention=KEEP)
+    await claim()
+    raw.delete(BASE + "b:lock")
+    for _ in range(2):
+        raw.delete(BASE + "stalled-check", "bull:po:guard")
+        report = await sweep(bull)
+    assert report.queues[QUEUE].returned == ("b",)
+    await bull.fail(await claim(), failure=Failure("x"), attempts_made=1, retention=KEEP)
+    assert [await bull.state(QUEUE, job_id) for job_id in ("a", "b")] == ["completed", "failed"]
+
+
+@pytest.mark.parametrize("text", ["", "not json", "[1,", '{"a":NaN}', "null", b"\xff\xfe", b'{"a":"\xed\xa0\x80"}'])
+async def test_data_that_are_no_json_are_handed_to_the_stage_as_they_are(
+    bull: Bull, raw: redis.Redis, claim: Claimer, enqueue: Enqueuer, text: str | bytes
+) -> None:
+    """Whose envelope check refuses them with a reason; a Node worker would hold the job until it is failed."""
+    await enqueue("a")
+    raw.hset(BASE + "a", "data", text)
+    job = await claim()
+    assert job.data == text or isinstance(text, bytes)
+    await bull.fail(job, failure=Failure("not readable"), attempts_made=1, retention=KEEP)
+    (listed,) = await bull.list_jobs(QUEUE, "failed")
+    assert listed.failed_reason == "not readable"
+
+
+@pytest.mark.parametrize("opts", ["", "{broken", "[]", "null", '{"lifo":null,"stackTraceLimit":"x","priority":{}}'])
+@pytest.mark.parametrize(
+    "fields", [{}, {"priority": "x", "stalledCounter": "x", "attemptsMade": "", "stacktrace": "{}"}]
+)
+async def test_a_jobs_nonsense_costs_the_job_nothing(
+    bull: Bull, raw: redis.Redis, claim: Claimer, enqueue: Enqueuer, opts: str, fields: dict[str, str]
+) -> None:
+    await enqueue("a")
+    raw.hset(BASE + "a", mapping=fields | {"opts": opts})
+    assert await bull.retry(await claim(), failure=Failure("x"), attempts_made=1, delay_ms=0) is Settled.DONE
+    await claim()
+    raw.delete(BASE + "a:lock")
+    raw.sadd(BASE + "stalled", "a")
+    assert (await sweep(bull)).queues[QUEUE].returned == ("a",)
+    job = await claim()
+    assert job.stalled_count == 1
+    await bull.fail(job, failure=Failure("x"), attempts_made=2, retention=KEEP)
+    assert await bull.replay(QUEUE, "a")
+
+
+@pytest.mark.parametrize("job_id", ["nan", "inf", "9" * 400, "0x10", "1e3", "-1"])
+async def test_an_id_that_looks_like_a_number_can_be_retried_later(
+    bull: Bull, node: Node, claim: Claimer, job_id: str
+) -> None:
+    await node.queue(QUEUE, "add", {}, {"jobId": job_id})
+    assert await bull.retry(await claim(), failure=Failure("x"), attempts_made=1, delay_ms=9000) is Settled.DONE
+    assert await bull.state(QUEUE, job_id) == "delayed"
+
+
+async def test_a_stalled_check_that_never_ends_gets_an_end(bull: Bull, raw: redis.Redis) -> None:
+    raw.set(BASE + "stalled-check", 1)
+    await sweep(bull)
+    assert 0 < raw.pttl(BASE + "stalled-check") <= 60_000
+
+
+async def test_an_empty_queue_with_a_wrong_limiter_says_so_instead_of_ending_the_process(
+    bull: Bull, raw: redis.Redis
+) -> None:
+    raw.lpush(BASE + "limiter", "x")
+    with pytest.raises(BrokenQueue, match="limiter"):
+        await bull.claim(QUEUE, token="t", lease_ms=1000)
+    raw.delete(BASE + "limiter")
+    assert await bull.claim(QUEUE, token="t", lease_ms=1000) == Empty()
