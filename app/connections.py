@@ -17,7 +17,7 @@ import anyio
 
 from app.redis_link import CommandLink, ConnectionState, EventLink, LinkConfig
 from app.redis_socket import Address
-from pipeline.errors import CommandRefused
+from pipeline.errors import BrokenQueue, CommandRefused
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Sequence
@@ -100,7 +100,8 @@ async def check_server(
 ) -> list[Finding]:
     """List what speaks against working on this server with these queues."""
     findings = [await _check_version(commands), await _check_eviction(commands, allow_eviction=allow_eviction)]
-    findings += [await _check_owner(commands, keys, queue) for queue in queues]
+    for queue in queues:
+        findings += await _check_queue(commands, keys, queue)
     return [finding for finding in findings if finding is not None]
 
 
@@ -145,6 +146,26 @@ async def _eviction_policy(commands: Commands) -> str | None:
     except CommandRefused:
         pass  # as good as no answer
     return (await _info(commands, "memory")).get("maxmemory_policy")
+
+
+async def _check_queue(commands: Commands, keys: Keys, queue: str) -> list[Finding | None]:
+    """What is wrong with one queue keeps no other from running, so a broken one is a warning."""
+    try:
+        return [await _check_owner(commands, keys, queue), await _check_schedules(commands, keys, queue)]
+    except BrokenQueue:
+        text = f"{keys.meta(queue)} or {keys.repeat(queue)} is not what Bull keeps there: look at it and delete it"
+        return [Finding("warn", "broken queue", text)]
+
+
+async def _check_schedules(commands: Commands, keys: Keys, queue: str) -> Finding | None:
+    """A repeatable job's next run is scheduled by whoever takes it; we run the job and end the schedule."""
+    schedules = await commands.call("ZCARD", keys.repeat(queue))
+    if not schedules:
+        return None
+    advice = "schedule them outside of Bull (cron) and removeRepeatable them"
+    return Finding(
+        "warn", "repeatable jobs", f"{queue} has {schedules}: each runs once more and is not scheduled again; {advice}"
+    )
 
 
 async def _check_owner(commands: Commands, keys: Keys, queue: str) -> Finding | None:

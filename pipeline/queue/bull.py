@@ -93,6 +93,7 @@ class Bull:
         self._commands = commands
         self._leases = leases or commands
         self._clock = clock or SystemClock()
+        self._told_of_repeat: set[str] = set()
 
     # -- putting in, taking out -------------------------------------------------------------------
 
@@ -362,18 +363,27 @@ class Bull:
 
     def _claimed(self, reply: list[Any], queue: str, token: str, sent_at: float) -> ClaimedJob:
         _, job_id, name, opts, timestamp, attempts_made, stalled, data, lease_left_ms = reply[:9]
+        options = json_object(opts)
+        if options.get("repeat"):
+            self._tell_of_repeat(queue, job_id)
         return ClaimedJob(
             queue=queue,
             id=job_id,
             token=token,
             name=name or "",
             data=data,
-            opts=json_object(opts),
+            opts=options,
             attempts_made=number(attempts_made),
             stalled_count=number(stalled),
             timestamp_ms=number(timestamp),
             lease=Lease(token, self._clock, sent_at=sent_at, lease_s=lease_left_ms / 1000),
         )
+
+    def _tell_of_repeat(self, queue: str, job_id: str) -> None:
+        """Say once per queue what we do not do: whoever takes such a job must schedule the next (wire spec 3.14)."""
+        if queue not in self._told_of_repeat:
+            self._told_of_repeat.add(queue)
+            _log.error("repeatable job runs once, its next run is not scheduled", queue=queue, job_id=job_id)
 
 
 def _tell_dropped(queue: str, dropped: Sequence[Sequence[str]]) -> None:

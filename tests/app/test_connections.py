@@ -192,7 +192,7 @@ async def test_a_silent_line_is_asked_for_a_sign_of_life(redis_url: str, redis_a
     async with open_connections(redis_url, CLOCK, ping_s=0.03, on_change=changes.note):
         await changes.until("ready")
         async with asyncio.timeout(5):
-            while last_commands(redis_admin) != {"ping"}:  # noqa: ASYNC110  -- Redis notes them
+            while last_commands(redis_admin) != {"ping"}:
                 await asyncio.sleep(0.01)
     assert not [change for change in changes.seen if change.state == "reconnecting"]
 
@@ -417,3 +417,18 @@ def test_a_password_does_not_show_in_the_address() -> None:
 def test_other_urls_are_refused(url: str) -> None:
     with pytest.raises(ValueError, match="redis://"):
         Address.parse(url)
+
+
+async def test_a_broken_queue_and_one_with_schedules_are_named_and_keep_nobody_from_starting(
+    redis_url: str, redis_admin: redis.Redis
+) -> None:
+    redis_admin.set("bull:broken:meta", "by hand")
+    redis_admin.zadd("bull:repeats:repeat", {"r:::60000": 1})
+    async with open_connections(redis_url, CLOCK) as opened:
+        findings = await check_server(opened.commands, Keys(), ["broken", "repeats", "other"])
+    assert [(finding.level, finding.what) for finding in findings] == [
+        ("warn", "broken queue"),
+        ("warn", "repeatable jobs"),
+    ]
+    assert "bull:broken:meta" in findings[0].text
+    assert "repeats has 1" in findings[1].text
