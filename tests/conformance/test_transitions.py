@@ -11,7 +11,7 @@ import json
 import pytest
 
 from pipeline.queue.bull import Bull
-from pipeline.queue.job import Failure, Held, NewJob, RateLimit, Retention, Settled
+from pipeline.queue.job import Empty, Failure, Held, NewJob, RateLimit, Retention, Settled
 from tests.conformance.oracle import Node, NodeError
 from tests.conformance.twins import OURS, THEIRS, Twins
 from tests.pipeline.queue.support import Published
@@ -325,6 +325,21 @@ async def test_a_due_job_that_was_left_in_active_is_taken_from_there(twins: Twin
     await twins.promote_due("a")
 
 
+async def test_a_due_job_that_somebody_runs_stays_his_where_bull_takes_it_from_him(
+    bull: Bull, node: Node, twins: Twins
+) -> None:
+    """On purpose: it was put into delayed by hand. Its second entry is dropped when it is claimed."""
+    await twins.given("a")
+    job = await twins.claim()
+    twins.by_hand("ZADD", "delayed", 1, "a")
+    await node.queue(THEIRS, "updateDelayTimer")
+    await bull.sweep([OURS], guard_ms=1, stalled_interval_ms=30_000)
+    assert not twins.raw.exists(f"bull:{THEIRS}:active")
+    assert twins.raw.lrange(f"bull:{OURS}:active", 0, -1) == ["a"]
+    assert await bull.claim(OURS, token="t", lease_ms=1000) == Empty()
+    assert (await bull.finish(job, returnvalue="1", retention=Retention())).settled is Settled.DONE
+
+
 @pytest.mark.parametrize("paused", [False, True])
 async def test_a_stalled_job_returns(twins: Twins, paused: bool) -> None:
     await twins.given("a")
@@ -462,6 +477,18 @@ async def test_a_limit_lets_delayed_jobs_be_cleaned_too_where_bull_finds_none(
     assert await bull.clean(OURS, "delayed", 10_000, 5) == ["a"]
     assert await node.queue(THEIRS, "clean", 10_000, "delayed") == ["a"]
     twins.compare()
+
+
+async def test_a_debounce_that_has_passed_to_a_later_job_stays_where_bull_deletes_it(
+    bull: Bull, node: Node, twins: Twins
+) -> None:
+    """On purpose: removing the old job must not let a third one run beside the second."""
+    await twins.given_in("completed", "a", debounce={"id": "x"})
+    await twins.given("b", debounce={"id": "x"})
+    await node.job(THEIRS, "a", "remove")
+    assert await bull.remove(OURS, "a")
+    assert not twins.raw.exists(f"bull:{THEIRS}:de:x")
+    assert twins.raw.get(f"bull:{OURS}:de:x") == "b"
 
 
 @pytest.mark.parametrize("state", ["waiting", "paused", "completed", "failed", "active"])
