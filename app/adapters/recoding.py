@@ -56,9 +56,7 @@ def recode(content: bytes) -> Recoded:
     except RefusedPictureError:
         raise
     except Exception as error:  # hostile bytes make decoders raise anything, and it all says the same
-        raise RefusedPictureError(
-            "image_unreadable", "this is no readable JPEG, PNG, WebP or GIF picture"
-        ) from error
+        raise RefusedPictureError("image_unreadable", "this is no readable JPEG, PNG, WebP or GIF picture") from error
 
 
 def _check_size(picture: Image.Image) -> None:
