@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import pytest
-
-from pipeline.queue.backoff import bull_delay_ms, exponential, full_jitter
+from pipeline.queue.backoff import exponential, full_jitter
 
 
 def test_it_doubles_up_to_the_cap() -> None:
@@ -14,18 +12,3 @@ def test_it_doubles_up_to_the_cap() -> None:
 def test_full_jitter_is_anywhere_below() -> None:
     assert full_jitter(3, base_s=2, cap_s=10, random=lambda: 0.0) == 0
     assert full_jitter(3, base_s=2, cap_s=10, random=lambda: 0.5) == 4
-
-
-@pytest.mark.parametrize(
-    ("backoff", "delays"),
-    [
-        ({"type": "exponential", "delay": 100}, [100, 300, 700]),
-        ({"type": "fixed", "delay": 250}, [250, 250, 250]),
-        (40, [40, 40, 40]),
-        ({"type": "someone's own", "delay": 5}, [None, None, None]),
-        (None, [None, None, None]),
-        (True, [None, None, None]),
-    ],
-)
-def test_bulls_formula(backoff: object, delays: list[int | None]) -> None:
-    assert [bull_delay_ms({"backoff": backoff}, n) for n in (1, 2, 3)] == delays
