@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import shutil
 from collections.abc import AsyncIterator, Callable
 from typing import Any
@@ -158,6 +159,30 @@ async def test_a_change_takes_neither_what_was_counted_nor_the_keyboards_place(
     await given.change(tables.runs, tables.runs.c.id == "run-1", summary="again", updated_at=func.clock_timestamp())
     await expect(page.locator("#detail dl")).to_contain_text("again")
     await expect(page.get_by_role("button", name="receive all that is open")).to_be_focused()
+
+
+async def test_a_change_that_arrives_while_somebody_begins_to_count_takes_nothing_either(
+    open_page: Any, url: str, given: Given
+) -> None:
+    """The page had asked for the order before the first figure was typed, and is answered after it."""
+    await given.order()
+    page = await open_page(f"{url}/#run-1")
+    await expect(page.get_by_label("MUG-R, accepted")).to_be_visible()
+    asked, typed = asyncio.Event(), asyncio.Event()
+
+    async def answer_late(route: Route) -> None:
+        asked.set()
+        await typed.wait()
+        await route.continue_()
+
+    await page.route("**/api/orders/run-1", answer_late)
+    await given.change(tables.runs, tables.runs.c.id == "run-1", summary="changed", updated_at=func.clock_timestamp())
+    await asked.wait()
+    await page.get_by_label("MUG-R, accepted").fill("3")
+    async with page.expect_response("**/api/orders/run-1"):
+        typed.set()
+    await page.wait_for_timeout(REDRAWN_MS)
+    await expect(page.get_by_label("MUG-R, accepted")).to_have_value("3")
 
 
 async def test_a_document_is_sent_from_the_page(open_page: Any, url: str, given: Given) -> None:

@@ -22,7 +22,8 @@ export async function showDetail(runId, { focus }) {
   panel.hidden = runId === null;
   if (runId === null) return panel.replaceChildren();
   const { order } = await get(`/api/orders/${encodeURIComponent(runId)}`);
-  if (shown !== runId) return;
+  // While we asked, somebody may have gone elsewhere, or begun to count.
+  if (shown !== runId || (!focus && isBeingFilledIn())) return;
   const held = panel.contains(document.activeElement) ? document.activeElement.textContent : null;
   panel.replaceChildren(...parts(order));
   if (focus) find("detail-title").focus();
