@@ -223,7 +223,7 @@ async def _watch(core: Core, count: int, screen: Screen) -> None:
             live.update(screen.moving(rows, done))
             if len(rows) >= count and all(row.stage is None for row in rows):
                 return
-            await anyio.sleep(0.15)
+            await anyio.sleep(0.3)
 
 
 async def _result(core: Core, item: Submitted, shop: Mapping[str, Any]) -> Result:
