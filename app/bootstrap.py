@@ -24,6 +24,7 @@ from app.db.effects import PostgresEffects
 from app.db.orders import PostgresOrders
 from app.settings import Settings
 from pipeline import flow
+from pipeline.claimer import Observe
 from pipeline.contract import Stage
 from pipeline.effects import Ledger
 from pipeline.queue.heartbeat import Heartbeat
@@ -41,7 +42,7 @@ from pipeline.stages.product_draft_creation import ProductDraftCreation
 from pipeline.stages.shopify_payload import ShopifyPayload
 from pipeline.stages.shopify_sync import ShopifySync
 from pipeline.stages.status_update import StatusUpdate
-from pipeline.worker import Observe, Worker, WorkerConfig
+from pipeline.worker import Worker, WorkerConfig
 
 
 @asynccontextmanager

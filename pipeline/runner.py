@@ -13,7 +13,7 @@ import json
 import traceback
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import anyio
 import structlog
@@ -82,14 +82,29 @@ class Outcome(enum.Enum):
 
 @dataclass(frozen=True, slots=True)
 class Settlement:
-    """An attempt's end, and the job the same call claimed for this slot, if any.
+    """An attempt's end. `reply` is what the settling call answered if it could claim more jobs, and was heard.
 
     `hold`: Redis or Postgres cannot serve, so claiming more makes no sense for a while.
     """
 
     outcome: Outcome
-    next: ClaimedJob | None = None
+    reply: FinishReply | None = None
     hold: bool = False
+
+
+class Slots(Protocol):
+    """Which free slots the settling call may claim into; asked when it is sent."""
+
+    def claim_into(self, queue: str) -> ClaimNext | None:
+        """A claim for a free slot of that queue; None if there is none to fill."""
+        ...
+
+
+class NoSlots:
+    """An attempt that is followed by nothing."""
+
+    def claim_into(self, queue: str) -> ClaimNext | None:
+        """No slot."""
 
 
 class _Interrupted(enum.Enum):
@@ -135,7 +150,7 @@ class Runner:
         """Cancel what still runs, at a safe point; each attempt hands its job back."""
         self._draining.set()
 
-    async def attempt(self, job: ClaimedJob, claim_next: ClaimNext | None) -> Settlement:
+    async def attempt(self, job: ClaimedJob, slots: Slots | None = None) -> Settlement:
         """Take one claimed job through load, run, record and settle."""
         self._reach("claim")
         self._heartbeat.hold(job)
@@ -143,13 +158,13 @@ class Runner:
             with structlog.contextvars.bound_contextvars(queue=job.queue, job_id=job.id):
                 loaded = await self._load(job)
                 self._reach("load")
-                return await self._answer(job, loaded, claim_next)
+                return await self._answer(job, loaded, slots or NoSlots())
         except DatabaseBusy as error:
             # This order's trouble alone: at the head of its queue, with all claims held, it would starve the others.
             return await self._put_off(job, self._wait_s(1), str(error))
         except (RedisUnavailable, DatabaseUnavailable) as error:
             _log.warning("attempt handed back", reason=str(error), queue=job.queue, job_id=job.id)
-            await self._release(job)
+            await self.release(job)
             return Settlement(Outcome.RELEASED, hold=True)
         except Exception as error:  # noqa: BLE001 one order's trouble must not end the process and all others
             _log.error("attempt broke", exc_info=error, queue=job.queue, job_id=job.id)
@@ -157,12 +172,12 @@ class Runner:
         finally:
             self._heartbeat.drop(job)
 
-    async def _answer(self, job: ClaimedJob, loaded: Loaded, claim_next: ClaimNext | None) -> Settlement:
+    async def _answer(self, job: ClaimedJob, loaded: Loaded, slots: Slots) -> Settlement:
         match loaded:
             case Ready():
-                return await self._work(job, loaded, claim_next)
+                return await self._work(job, loaded, slots)
             case NotDue():
-                return await self._skip(job, loaded, claim_next)
+                return await self._skip(job, loaded, slots)
             case Dead():
                 return await self._bury(job, loaded)
             case Later():
@@ -210,12 +225,12 @@ class Runner:
 
     # -------------------------------------------------------------------------------------------- run
 
-    async def _work(self, job: ClaimedJob, ready: Ready, claim_next: ClaimNext | None) -> Settlement:
+    async def _work(self, job: ClaimedJob, ready: Ready, slots: Slots) -> Settlement:
         with structlog.contextvars.bound_contextvars(run_id=ready.run.id, attempt=ready.attempt):
             await self._tell(ready, "started")
             ended = await self._run(job, ready)
             if isinstance(ended, Done | Review):
-                return await self._finish(job, ready, ended, claim_next)
+                return await self._finish(job, ready, ended, slots)
             if isinstance(ended, _Interrupted):
                 return await self._interrupted(job, ready, ended)
             return await self._raised(job, ready, ended)
@@ -303,9 +318,7 @@ class Runner:
 
     # --------------------------------------------------------------------------------- record, settle
 
-    async def _finish(
-        self, job: ClaimedJob, ready: Ready, result: StageResult, claim_next: ClaimNext | None
-    ) -> Settlement:
+    async def _finish(self, job: ClaimedJob, ready: Ready, result: StageResult, slots: Slots) -> Settlement:
         with anyio.CancelScope(shield=True):
             try:
                 recorded = await self._record(ready, result)
@@ -317,11 +330,11 @@ class Runner:
                 return await self._raised(job, ready, error)
             self._reach("record")
             outcome = "review" if isinstance(result, Review) else "finished"
-            reply = await self._settle(job, ready.run.id, outcome, recorded.summary, recorded.next, claim_next)
+            reply = await self._settle(job, ready.run.id, outcome, recorded.summary, recorded.next, slots)
             self._reach("settle")
             await self._tell(ready, outcome, summary=recorded.summary)
         _log.info("stage finished", run_id=ready.run.id, outcome=outcome, next=recorded.next and recorded.next.stage)
-        return Settlement(Outcome.FINISHED, _next(reply))
+        return Settlement(Outcome.FINISHED, reply)
 
     async def _record(self, ready: Ready, result: StageResult) -> Recorded:
         try:
@@ -347,11 +360,14 @@ class Runner:
         outcome: str,
         summary: str,
         following: NextJob | None,
-        claim_next: ClaimNext | None,
+        slots: Slots,
     ) -> FinishReply | None:
-        """Finish here, enqueue there, claim the next: one script. What it cannot do now, the reconciler will."""
+        """Finish here, enqueue there, claim here and there: one script. What it cannot do now, the reconciler will."""
         self._heartbeat.drop(job)
-        successor = None if following is None else Successor(following.stage, hand_off(following))
+        claim_next = slots.claim_into(job.queue)
+        successor = None
+        if following is not None:
+            successor = Successor(following.stage, hand_off(following), slots.claim_into(following.stage))
         returnvalue = json.dumps({"runId": run_id, "stage": job.queue, "outcome": outcome, "summary": summary})
 
         async def finish() -> FinishReply:
@@ -380,11 +396,11 @@ class Runner:
                     return None
         return None
 
-    async def _skip(self, job: ClaimedJob, found: NotDue, claim_next: ClaimNext | None) -> Settlement:
+    async def _skip(self, job: ClaimedJob, found: NotDue, slots: Slots) -> Settlement:
         with anyio.CancelScope(shield=True):
-            reply = await self._settle(job, found.run_id, "skipped", found.reason, found.hand_on, claim_next)
+            reply = await self._settle(job, found.run_id, "skipped", found.reason, found.hand_on, slots)
         _log.info("job not due", run_id=found.run_id, reason=found.reason)
-        return Settlement(Outcome.FINISHED, _next(reply))
+        return Settlement(Outcome.FINISHED, reply)
 
     # --------------------------------------------------------------------- fail, wait, release, lose
 
@@ -468,9 +484,10 @@ class Runner:
         """Drained or cut off: the attempt is closed as released, then the job goes to the head of its queue."""
         await self._let_go(ready, "released")
         self._reach("release")
-        return await self._release(job)
+        return await self.release(job)
 
-    async def _release(self, job: ClaimedJob) -> Settlement:
+    async def release(self, job: ClaimedJob) -> Settlement:
+        """Hand a job back to the head of its queue, uncounted."""
         self._heartbeat.drop(job)
         with anyio.CancelScope(shield=True):
             await self._insist(lambda: self._bull.release(job))
@@ -498,10 +515,6 @@ class Runner:
                 await self._progress.tell(ready.run.id, ready.stage, event, details)
             except Exception as error:  # noqa: BLE001 a refused or broken courtesy must not cost an attempt either
                 _log.debug("progress not told", reason=type(error).__name__)
-
-
-def _next(reply: FinishReply | None) -> ClaimedJob | None:
-    return reply.next if reply is not None and isinstance(reply.next, ClaimedJob) else None
 
 
 def _code(error: Reject | Permanent) -> str:

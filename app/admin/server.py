@@ -108,7 +108,7 @@ def _trouble(worker: Worker) -> str:
     swept_s_ago = worker.swept_s_ago
     # The sweep is asked for every guard period while there is work and every 60 s otherwise.
     limit_s = max(60.0, worker.config.stalled_s) + 2 * worker.config.guard_s
-    if worker.stopping.is_set():
+    if worker.stopping:
         return "worker: stopping"
     if swept_s_ago is None:
         return "worker: not started"

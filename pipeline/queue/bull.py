@@ -39,6 +39,7 @@ from pipeline.queue.keys import Keys, require_job_id, require_queue_name, suffix
 from pipeline.queue.lease import Lease
 from pipeline.queue.scripts import load
 from pipeline.queue.wire import (
+    claim_args,
     dump,
     event,
     failure_args,
@@ -146,13 +147,14 @@ class Bull:
         successor: Successor | None = None,
         claim_next: ClaimNext | None = None,
     ) -> FinishReply:
-        """Complete the job, enqueue its successor, claim the queue's next job: one call.
+        """Complete the job, enqueue its successor, claim the next job of this queue and of the successor's: one call.
 
-        Sent again after a lost reply it changes nothing and returns the claim it made the first time.
+        Sent again after a lost reply it changes nothing and returns the claims it made the first time.
         """
         sent_at = self._clock.monotonic()
         queues = [job.queue, successor.queue] if successor else [job.queue]
-        settled, handed_on, claim, broken = await self._run(
+        through = successor.claim if successor else None
+        settled, handed_on, claim, claim_through, broken = await self._run(
             "finish",
             queues,
             job_id=job.id,
@@ -161,15 +163,17 @@ class Bull:
             event=event(job.id, val=returnvalue),
             **retention_args(retention),
             **{f"next_{name}": value for name, value in self._successor(successor).items()},
-            claim_token=claim_next.token if claim_next else None,
-            claim_lease_ms=claim_next.lease_ms if claim_next else None,
-            **limit_args(claim_next.limit if claim_next else None),
+            **claim_args(claim_next),
+            **{f"through_{name}": value for name, value in claim_args(through).items()},
             data_max=DATA_MAX,
         )
         return FinishReply(
             settled=Settled(settled),
             successor_created=None if handed_on is None else handed_on == "created",
             next=self._claim(claim, job.queue, claim_next.token, sent_at) if claim_next and claim else None,
+            through=self._claim(claim_through, successor.queue, through.token, sent_at)
+            if successor and through and claim_through
+            else None,
             broken=broken,
         )
 

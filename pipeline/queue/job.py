@@ -84,20 +84,24 @@ Claim = ClaimedJob | Empty | Limited | Paused
 
 
 @dataclass(frozen=True, slots=True)
-class Successor:
-    """The job to enqueue in the same step that finishes its predecessor."""
-
-    queue: str
-    job: NewJob
-
-
-@dataclass(frozen=True, slots=True)
 class ClaimNext:
-    """Ask the finishing call to claim the queue's next job for the same slot."""
+    """Ask the finishing call to claim a queue's next job, too. The token must be fresh: `adopt` finds the job by it."""
 
     token: str
     lease_ms: int
     limit: RateLimit | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Successor:
+    """The job to enqueue in the same step that finishes its predecessor.
+
+    `claim` asks to take that queue's next job at once (run-through), which is this one unless others wait there.
+    """
+
+    queue: str
+    job: NewJob
+    claim: ClaimNext | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,14 +133,16 @@ class Settled(enum.Enum):
 
 @dataclass(frozen=True, slots=True)
 class FinishReply:
-    """Settling, hand-off and the next claim, answered at once.
+    """Settling, hand-off and the claims, answered at once.
 
     `successor_created` is None if none was asked for or none could be made; `broken` then says why.
+    `next` is what the claim in the job's own queue found, `through` the one in its successor's.
     """
 
     settled: Settled
     successor_created: bool | None = None
     next: Claim | None = None
+    through: Claim | None = None
     broken: str | None = None
 
 

@@ -9,8 +9,6 @@ if TYPE_CHECKING:
 
     from pipeline.queue.keys import Keys
 
-_WAKING = ("waiting@", "stalled@", "resumed")
-
 
 class Events(Protocol):
     """A connection that listens."""
@@ -27,9 +25,10 @@ class Events(Protocol):
 
 
 class Notifier:
-    """Turns Bull's channels into three calls, which must return at once.
+    """Turns Bull's channels into calls, which must return at once.
 
-    `on_wake(queue)`: something may be claimable there. `on_delayed(queue, due_ms)`: a job is due then.
+    `on_waiting(queue, job_id)`: that job may be claimed. `on_taken(queue, job_id)`: somebody has claimed it.
+    `on_resumed(queue)`: any number may be claimed. `on_delayed(queue, due_ms)`: a job is due then.
     `on_resubscribed()`: we listen from now on; what was said before may have been missed, so sweep.
     """
 
@@ -39,13 +38,17 @@ class Notifier:
         keys: Keys,
         queues: Sequence[str],
         *,
-        on_wake: Callable[[str], None],
+        on_waiting: Callable[[str, str], None],
+        on_taken: Callable[[str, str], None],
+        on_resumed: Callable[[str], None],
         on_delayed: Callable[[str, int], None],
         on_resubscribed: Callable[[], None],
     ) -> None:
         self._events = events
         self._bases = {keys.base(queue): queue for queue in queues}
-        self._on_wake = on_wake
+        self._on_waiting = on_waiting
+        self._on_taken = on_taken
+        self._on_resumed = on_resumed
         self._on_delayed = on_delayed
         self._on_resubscribed = on_resubscribed
 
@@ -54,19 +57,25 @@ class Notifier:
         patterns = [
             _literal(base) + suffix
             for base in self._bases
-            for suffix in ("waiting@*", "stalled@*", "resumed", "delayed")
+            for suffix in ("waiting@*", "stalled@*", "active@*", "resumed", "delayed")
         ]
         await self._events.listen(patterns, on_message=self._pass_on, on_subscribed=self._on_resubscribed)
 
     def _pass_on(self, channel: str, payload: str) -> None:
-        start, colon, word = channel.rpartition(":")
+        name, _, _token = channel.partition("@")  # a token may hold colons
+        start, colon, word = name.rpartition(":")
         queue = self._bases.get(start + colon)
         if queue is None:
             return
-        if word.startswith(_WAKING):
-            self._on_wake(queue)
-        elif word == "delayed":
-            self._tell_due(queue, payload)
+        match word:
+            case "waiting" | "stalled":
+                self._on_waiting(queue, payload)
+            case "active":
+                self._on_taken(queue, payload)
+            case "resumed":
+                self._on_resumed(queue)
+            case "delayed":
+                self._tell_due(queue, payload)
 
     def _tell_due(self, queue: str, payload: str) -> None:
         try:

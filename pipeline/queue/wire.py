@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from pipeline.queue.job import Failure, JobRecord, QueueSweep, RateLimit, Retention
+from pipeline.queue.job import ClaimNext, Failure, JobRecord, QueueSweep, RateLimit, Retention
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -47,6 +47,12 @@ def retention_args(retention: Retention) -> dict[str, Argument | None]:
 def limit_args(limit: RateLimit | None) -> dict[str, Argument | None]:
     """Name a limit's parts as the scripts do; all absent means unlimited."""
     return {"limit_max": limit.max if limit else None, "limit_ms": limit.duration_ms if limit else None}
+
+
+def claim_args(claim: ClaimNext | None) -> dict[str, Argument | None]:
+    """Name the parts of a claim that a settling call makes; all absent means none."""
+    limit = limit_args(claim.limit if claim else None)
+    return {"claim_token": claim.token if claim else None, "claim_lease_ms": claim.lease_ms if claim else None, **limit}
 
 
 def failure_args(failure: Failure) -> dict[str, Argument | None]:

@@ -73,6 +73,16 @@ class Deadly:
             raise Killed(gap)
 
 
+@dataclass(frozen=True)
+class FreeSlots:
+    """Slots that are free, by queue."""
+
+    claims: Mapping[str, ClaimNext]
+
+    def claim_into(self, queue: str) -> ClaimNext | None:
+        return self.claims.get(queue)
+
+
 @dataclass
 class Line:
     """One worker's parts, driven by hand: `step` claims one job of a queue and runs its attempt."""
@@ -103,8 +113,8 @@ class Line:
         assert isinstance(claim, ClaimedJob), f"{queue}: {claim}"
         return claim
 
-    async def step(self, queue: str, claim_next: ClaimNext | None = None) -> Settlement:
-        return await self.runner.attempt(await self.claim(queue), claim_next)
+    async def step(self, queue: str, **slots: ClaimNext) -> Settlement:
+        return await self.runner.attempt(await self.claim(queue), FreeSlots(slots))
 
     async def walk(self, first: str = flow.FIRST, last: str = flow.IMAGES) -> None:
         names = flow.NAMES

@@ -63,8 +63,8 @@ async def test_the_same_upload_five_times_is_one_run_and_one_reading(line: Line)
         await line.add_upload()
     first = await line.claim(flow.FIRST)
     second = await line.claim(flow.FIRST)
-    assert (await line.runner.attempt(first, None)).outcome is Outcome.FINISHED
-    assert (await line.runner.attempt(second, None)).outcome is Outcome.FINISHED
+    assert (await line.runner.attempt(first)).outcome is Outcome.FINISHED
+    assert (await line.runner.attempt(second)).outcome is Outcome.FINISHED
     for _ in range(3):
         await line.step(flow.FIRST)
     assert line.stages[flow.FIRST].calls == 1
@@ -81,7 +81,7 @@ async def test_a_second_job_of_an_upload_stands_back_while_the_first_still_runs(
         return Done(Enrichment())
 
     line.script(flow.FIRST, second_arrives)
-    assert (await line.runner.attempt(first, None)).outcome is Outcome.FINISHED
+    assert (await line.runner.attempt(first)).outcome is Outcome.FINISHED
     assert line.stages[flow.FIRST].calls == 1
 
 
@@ -124,7 +124,7 @@ async def test_a_crash_between_failure_record_and_settle_does_not_revive_the_run
     job = await line.claim(flow.FIRST)
     line.deadly.gap = "failure-record"
     with pytest.raises(Killed):
-        await line.runner.attempt(job, None)
+        await line.runner.attempt(job)
     line.deadly.gap = ""
     await line.bull.release(job)
     assert (await line.step(flow.FIRST)).outcome is Outcome.DEAD
@@ -197,7 +197,7 @@ async def test_a_lost_lease_cancels_the_stage_before_anyone_else_may_start(line:
     line.script(flow.FIRST, hangs)
     await line.add_upload()
     job = await line.claim(flow.FIRST, lease_ms=200)
-    assert (await line.runner.attempt(job, None)).outcome is Outcome.LOST
+    assert (await line.runner.attempt(job)).outcome is Outcome.LOST
     assert cancelled
     assert [state for *_, state in await line.journal()] == ["lost"]
 
@@ -273,10 +273,21 @@ async def test_a_job_of_a_newer_flow_is_left_to_newer_workers(line: Line) -> Non
 async def test_the_settling_call_brings_the_next_job_along(line: Line) -> None:
     await line.add_upload("upload-1")
     await line.add_upload("upload-2")
-    settled = await line.step(flow.FIRST, ClaimNext("next:1", 60_000))
-    assert isinstance(settled.next, ClaimedJob)
-    assert (await line.runner.attempt(settled.next, None)).outcome is Outcome.FINISHED
+    reply = (await line.step(flow.FIRST, **{flow.FIRST: ClaimNext("next:1", 60_000)})).reply
+    assert reply is not None
+    assert isinstance(reply.next, ClaimedJob)
+    assert (await line.runner.attempt(reply.next)).outcome is Outcome.FINISHED
     assert (await line.bull.counts("database-save")).waiting == 2
+
+
+async def test_the_settling_call_takes_the_run_through_to_its_next_stage(line: Line) -> None:
+    await line.add_upload()
+    reply = (await line.step(flow.FIRST, **{"database-save": ClaimNext("through:1", 60_000)})).reply
+    assert reply is not None
+    assert isinstance(reply.through, ClaimedJob)
+    assert reply.through.queue == "database-save"
+    assert (await line.runner.attempt(reply.through)).outcome is Outcome.FINISHED
+    assert (await line.run_row())["due_stage"] == "data-normalization"
 
 
 async def test_poison_is_dead_without_running_once_it_stalled_too_often(line: Line) -> None:

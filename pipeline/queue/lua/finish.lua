@@ -1,10 +1,10 @@
--- Completes a job, enqueues its successor and claims the next job of the queue: one hop, one call.
+-- Completes a job, enqueues its successor, claims the next job of the queue and of its successor's: one hop, one call.
 -- Sent again after a lost reply it does nothing and answers as before, including what it had claimed.
 -- A successor's queue that is broken does not keep the job from finishing: it is named instead.
 --
 -- KEYS queue [successor_queue]
--- ARGV job_id token returnvalue event keep_age_ms keep_count next_job_id next_name next_data next_opts next_timestamp next_delay_ms next_priority next_front claim_token claim_lease_ms limit_max limit_ms data_max
--- RETURNS {'done' | 'lost' | 'gone', 'created' | 'exists' | false, claim | false, broken | false}
+-- ARGV job_id token returnvalue event keep_age_ms keep_count next_job_id next_name next_data next_opts next_timestamp next_delay_ms next_priority next_front claim_token claim_lease_ms limit_max limit_ms through_claim_token through_claim_lease_ms through_limit_max through_limit_ms data_max
+-- RETURNS {'done' | 'lost' | 'gone', 'created' | 'exists' | false, claim | false, claim_through | false, broken | false}
 -- @include settle
 -- @include keep
 -- @include add
@@ -30,7 +30,17 @@ local claim_token = ARGV[15]
 local claim_lease_ms = ARGV[16]
 local limit_max = ARGV[17]
 local limit_ms = ARGV[18]
-local data_max = ARGV[19]
+local through_claim_token = ARGV[19]
+local through_claim_lease_ms = ARGV[20]
+local through_limit_max = ARGV[21]
+local through_limit_ms = ARGV[22]
+local data_max = ARGV[23]
+
+-- What this call claimed when it was sent the first time.
+local function claimed_before(in_q, by_token)
+  local id = in_q and by_token ~= '' and held_by(in_q, by_token)
+  return id and describe(in_q, id, redis.call('PTTL', in_q .. id .. ':lock'), data_max)
+end
 
 local broken = unfit_to_settle(q, job_id, { 'completed' })
 if broken then
@@ -39,23 +49,25 @@ end
 local successor_broken = successor_q and unfit_to_add(successor_q, next_job_id)
 
 local refused = settle(q, job_id, token)
-if refused then
-  local claimed = refused == 'done' and claim_token ~= '' and held_by(q, claim_token)
-  if claimed then
-    local left = redis.call('PTTL', q .. claimed .. ':lock')
-    return { refused, false, describe(q, claimed, left, data_max), false }
-  end
-  return { refused, false, false, false }
+if refused == 'done' then
+  local claim, through = claimed_before(q, claim_token), claimed_before(successor_q, through_claim_token)
+  return { refused, false, claim or false, through or false, false }
+elseif refused then
+  return { refused, false, false, false, false }
 end
 
 redis.call('HSET', q .. job_id, 'returnvalue', returnvalue)
 keep(q, 'completed', job_id, keep_age_ms, keep_count)
 redis.call('PUBLISH', q .. 'completed', event)
 
-local handed_on = false
+local handed_on, claim_through = false, false
 if successor_q and not successor_broken then
   handed_on = add(successor_q, next_job_id, next_name, next_data, next_opts, next_timestamp, next_delay_ms,
     next_priority, next_front ~= '')[1]
+  if through_claim_token ~= '' then
+    claim_through = take(successor_q, through_claim_token, through_claim_lease_ms, through_limit_max,
+      through_limit_ms, data_max)
+  end
 end
 
 local claim = false
@@ -65,4 +77,4 @@ if claim_token ~= '' and not wrong_type(q, ALL_KEYS) then
     redis.call('PUBLISH', q .. 'drained', '')
   end
 end
-return { 'done', handed_on, claim, successor_broken or false }
+return { 'done', handed_on, claim, claim_through, successor_broken or false }

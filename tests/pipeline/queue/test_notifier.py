@@ -1,4 +1,4 @@
-"""What is published becomes three calls; nothing else does."""
+"""What is published becomes calls; nothing else does."""
 
 from __future__ import annotations
 
@@ -42,7 +42,9 @@ async def listening(connections: Connections) -> AsyncIterator[Heard]:
         connections.events,
         Keys(),
         [QUEUE, NEXT],
-        on_wake=lambda queue: heard.note("wake", queue),
+        on_waiting=lambda queue, job_id: heard.note("waiting", queue, job_id),
+        on_taken=lambda queue, job_id: heard.note("taken", queue, job_id),
+        on_resumed=lambda queue: heard.note("resumed", queue),
         on_delayed=lambda queue, due_ms: heard.note("delayed", queue, due_ms),
         on_resubscribed=lambda: heard.note("resubscribed"),
     )
@@ -59,12 +61,14 @@ async def test_jobs_that_can_be_claimed_wake_their_queue(
 ) -> None:
     async with listening(connections) as heard:
         await bull.enqueue(NEXT, NewJob(id="a", data="{}"))
-        assert await heard.next() == ("wake", NEXT)
+        assert await heard.next() == ("waiting", NEXT, "a")
+        await bull.claim(NEXT, token="t", lease_ms=1000)
+        assert await heard.next() == ("taken", NEXT, "a")
         await bull.pause(QUEUE)
         await bull.resume(QUEUE)
-        assert await heard.next() == ("wake", QUEUE)
+        assert await heard.next() == ("resumed", QUEUE)
         raw.publish(BASE + "stalled@", "a")
-        assert await heard.next() == ("wake", QUEUE)
+        assert await heard.next() == ("waiting", QUEUE, "a")
 
 
 async def test_a_delayed_job_tells_when_it_is_due(
@@ -76,8 +80,10 @@ async def test_a_delayed_job_tells_when_it_is_due(
         raw.publish(BASE + "delayed", "soon")
         raw.publish(BASE + "completed", "{}")
         await enqueue("a")
-        assert await heard.next() == ("wake", QUEUE)
-        await bull.retry(await claim(), failure=Failure("x"), attempts_made=1, delay_ms=5_000)
+        job = await claim()
+        assert await heard.next() == ("waiting", QUEUE, "a")
+        assert await heard.next() == ("taken", QUEUE, "a")
+        await bull.retry(job, failure=Failure("x"), attempts_made=1, delay_ms=5_000)
         word, queue, due_ms = await heard.next()
         assert (word, queue) == ("delayed", QUEUE)
         assert isinstance(due_ms, int)
@@ -92,7 +98,7 @@ async def test_after_a_lost_connection_it_listens_again_and_says_so(
                 raw.client_kill(client["addr"])
         assert await heard.next() == ("resubscribed",)
         await bull.enqueue(QUEUE, NewJob(id="a", data="{}"))
-        assert await heard.next() == ("wake", QUEUE)
+        assert await heard.next() == ("waiting", QUEUE, "a")
 
 
 @pytest.mark.parametrize("prefix", ["{bull}", "b[u]ll*"])
@@ -102,7 +108,9 @@ async def test_a_prefix_is_matched_literally(connections: Connections, raw: redi
         connections.events,
         Keys(prefix),
         [QUEUE],
-        on_wake=lambda queue: heard.note("wake", queue),
+        on_waiting=lambda queue, job_id: heard.note("waiting", queue, job_id),
+        on_taken=lambda queue, job_id: heard.note("taken", queue, job_id),
+        on_resumed=lambda queue: heard.note("resumed", queue),
         on_delayed=lambda *_: None,
         on_resubscribed=lambda: heard.note("resubscribed"),
     )
@@ -110,6 +118,6 @@ async def test_a_prefix_is_matched_literally(connections: Connections, raw: redi
         tasks.start_soon(notifier.run)
         await heard.next()
         raw.publish(f"{prefix}:{QUEUE}:waiting@x", "1")
-        assert await heard.next() == ("wake", QUEUE)
+        assert await heard.next() == ("waiting", QUEUE, "1")
         tasks.cancel_scope.cancel()
     heard.close()

@@ -16,8 +16,10 @@ from pipeline.queue.job import (
     Empty,
     Failure,
     FinishReply,
+    Limited,
     NewJob,
     Paused,
+    RateLimit,
     Retention,
     Settled,
     Successor,
@@ -87,6 +89,79 @@ async def test_a_finish_sent_again_changes_nothing_and_returns_the_claim_it_made
     assert again.next.id == "b"
     assert (await bull.counts(QUEUE)).waiting == 1
     assert raw.llen(f"bull:{NEXT}:wait") == 1
+
+
+def through(token: str = "worker:through", limit: RateLimit | None = None) -> Successor:
+    """A successor that its own settling call is to claim."""
+    return Successor(NEXT, NewJob(id="a-next", data="{}"), ClaimNext(token, 30_000, limit))
+
+
+async def test_finish_takes_the_successor_through_in_the_same_call(
+    bull: Bull, raw: redis.Redis, enqueue: Enqueuer, claim: Claimer
+) -> None:
+    await enqueue("a")
+    with raw.pubsub() as listener:
+        listener.psubscribe(f"bull:{NEXT}:*")
+        listener.get_message(timeout=5)
+        reply = await bull.finish(await claim(), returnvalue="1", retention=KEEP, successor=through())
+        said = [listener.get_message(timeout=5) for _ in range(2)]
+    assert isinstance(reply.through, ClaimedJob)
+    assert (reply.through.queue, reply.through.id, reply.through.token) == (NEXT, "a-next", "worker:through")
+    assert reply.next is None
+    assert await bull.state(NEXT, "a-next") == "active"
+    assert raw.get(f"bull:{NEXT}:a-next:lock") == "worker:through"
+    assert [message and message["channel"] for message in said] == [
+        f"bull:{NEXT}:waiting@po",
+        f"bull:{NEXT}:active@worker:through",
+    ]
+    assert (await bull.finish(reply.through, returnvalue="2", retention=KEEP)).settled is Settled.DONE
+
+
+async def test_who_waits_in_the_successors_queue_is_served_first(bull: Bull, enqueue: Enqueuer, claim: Claimer) -> None:
+    await enqueue("a")
+    await bull.enqueue(NEXT, NewJob(id="earlier", data="{}"))
+    reply = await bull.finish(await claim(), returnvalue="1", retention=KEEP, successor=through())
+    assert isinstance(reply.through, ClaimedJob)
+    assert reply.through.id == "earlier"
+    assert await bull.state(NEXT, "a-next") == "waiting"
+
+
+async def test_nobody_is_taken_through_a_pause_or_over_a_limit(bull: Bull, enqueue: Enqueuer, claim: Claimer) -> None:
+    await enqueue("a", "b")
+    limit = RateLimit(1, 60_000)
+    await bull.enqueue(NEXT, NewJob(id="uses the window up", data="{}"))
+    await bull.claim(NEXT, token="first", lease_ms=30_000, limit=limit)
+    reply = await bull.finish(await claim(), returnvalue="1", retention=KEEP, successor=through("t1", limit))
+    assert isinstance(reply.through, Limited)
+    await bull.pause(NEXT)
+    other = Successor(NEXT, NewJob(id="b-next", data="{}"), ClaimNext("t2", 30_000))
+    reply = await bull.finish(await claim(), returnvalue="1", retention=KEEP, successor=other)
+    assert reply.through == Paused()
+    assert (await bull.counts(NEXT)).paused == 2
+
+
+async def test_a_finish_sent_again_returns_what_it_took_through_and_takes_no_more(
+    bull: Bull, enqueue: Enqueuer, claim: Claimer
+) -> None:
+    await enqueue("a")
+    job = await claim()
+    await bull.finish(job, returnvalue="1", retention=KEEP, successor=through())
+    await bull.enqueue(NEXT, NewJob(id="later", data="{}"))
+    again = await bull.finish(job, returnvalue="1", retention=KEEP, successor=through())
+    assert isinstance(again.through, ClaimedJob)
+    assert again.through.id == "a-next"
+    assert (await bull.counts(NEXT)).waiting == 1
+
+
+async def test_without_its_lease_a_finish_takes_nothing_through(
+    bull: Bull, raw: redis.Redis, enqueue: Enqueuer, claim: Claimer
+) -> None:
+    await enqueue("a")
+    job = await claim()
+    raw.set(BASE + "a:lock", "another worker's")
+    reply = await bull.finish(job, returnvalue="1", retention=KEEP, successor=through())
+    assert reply == FinishReply(Settled.LOST)
+    assert not raw.keys(f"bull:{NEXT}:*")
 
 
 async def test_the_successor_of_a_paused_queue_waits_there_and_is_made_once(
