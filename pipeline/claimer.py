@@ -305,6 +305,8 @@ class Claimer:
     async def _return(self, job: ClaimedJob) -> None:
         try:
             await self._runner.release(job)
+        except Exception as error:  # noqa: BLE001 as above
+            _log.error("slot broke", exc_info=error, queue=self.queue)
         finally:
             self._taken -= 1
 
