@@ -231,7 +231,11 @@ class Bull:
         """Promote what is due, return what stalled, count what there is; see `lua/sweep.lua`."""
         script = load("sweep")
         keys = [self.keys.guard, self.keys.epoch, *map(self.keys.base, queues)]
-        named: dict[str, Argument | None] = {"guard_ms": guard_ms, "stalled_interval_ms": stalled_interval_ms}
+        named: dict[str, Argument | None] = {
+            "guard_ms": guard_ms,
+            "stalled_interval_ms": stalled_interval_ms,
+            "queue_count": len(queues),
+        }
         ran, epoch, now_ms, *found = await self._run_aside(script, keys, script.arguments(named))
         return SweepReport(
             ran=bool(ran),
@@ -313,17 +317,20 @@ class Bull:
 
     async def _run(self, verb: str, queues: Sequence[str], **named: Argument | None) -> Any:
         script = load(verb)
-        keys = [self.keys.base(queue) for queue in queues]
-        return await self._commands.run(script, keys, script.arguments(named))
+        args = script.arguments(named)
+        return await self._commands.run(
+            script, script.all_keys([self.keys.base(queue) for queue in queues], args), args
+        )
 
     async def _run_aside(self, script: Script, keys: Sequence[str], args: Sequence[Argument]) -> Any:
         """Run on the leases connection; renewing and sweeping may be repeated, so a lost reply may too."""
+        all_keys = script.all_keys(keys, args)
         try:
-            return await self._leases.run(script, keys, args)
+            return await self._leases.run(script, all_keys, args)
         except RedisUnavailable:
             if self._leases is self._commands:
                 raise
-            return await self._commands.run(script, keys, args)
+            return await self._commands.run(script, all_keys, args)
 
     def _new_job(self, job: NewJob) -> dict[str, Argument | None]:
         if job.id is not None:

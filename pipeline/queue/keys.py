@@ -12,13 +12,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-_RESERVED = frozenset(
+RESERVED = frozenset(
     {
         *("id", "wait", "waiting", "active", "paused", "resumed", "meta", "meta-paused", "delayed", "priority"),
         *("stalled", "stalled-check", "completed", "failed", "repeat", "limiter", "drained", "duplicated"),
         *("progress", "de"),
     }
 )
+"""What stands behind a queue's base in names that are not a job's."""
 _SUFFIXES = {"waiting": "wait"} | {state: state for state in ("active", "completed", "failed", "delayed", "paused")}
 _BREAKS_CHANNELS = frozenset("@*?[]")
 
@@ -62,7 +63,7 @@ class Keys:
 
 def require_job_id(job_id: str) -> None:
     """Refuse ids that collide with Bull's counter or with a key of the queue (wire spec 4.4)."""
-    if not job_id or job_id.isdigit() or job_id in _RESERVED or ":" in job_id:
+    if not job_id or job_id.isdigit() or job_id in RESERVED or ":" in job_id:
         raise ValueError(f"{job_id!r} cannot be a job id: numbers, reserved words and colons collide in Bull")
 
 

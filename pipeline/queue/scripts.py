@@ -2,8 +2,14 @@
 
 A header is a contract that is read by this module and by the tests:
 
-    -- KEYS queue [successor_queue]          names, in order; brackets: may be absent
+    -- KEYS queue [successor_queue]          names, in order; brackets: may be absent; dots: any number
     -- ARGV lease_ms [job_id token]...       brackets and dots: this group, repeated
+    -- TOUCHES queue ALL_KEYS {job_id}:lock  what follows that key's name in the keys it may touch, all of them that
+                                             the caller can know: sent along behind KEYS, because clusters, proxies and
+                                             access lists judge a call by the keys it declares. A word in capitals is
+                                             the Lua list of that name, one in braces the argument of that name
+    -- FINDS queue * *:lock                  what follows it in the keys that only the script learns of: of the job it
+                                             claims, of those it finds in a list; `*` is a job's id
     -- RETURNS {'claimed', ..} | {'empty'}   what comes back
 
 `-- @include push` brings in `lua/include/push.lua` once, before the script, together with what that includes.
@@ -19,7 +25,7 @@ from importlib import resources
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
     from importlib.resources.abc import Traversable
 
 Argument = str | bytes | int
@@ -27,6 +33,9 @@ Argument = str | bytes | int
 
 _INCLUDE = re.compile(r"^-- @include (\w+)\n", re.MULTILINE)
 _HEADER = re.compile(r"^-- (KEYS|ARGV) (.*)$", re.MULTILINE)
+_BELOW = re.compile(r"^-- (TOUCHES|FINDS) (\w+) (.*)$", re.MULTILINE)
+_LIST = re.compile(r"^local ([A-Z_]+) = \{(.*?)\}", re.MULTILINE | re.DOTALL)
+_ARGUMENT = re.compile(r"\{(\w+)\}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +48,8 @@ class Script:
     keys: tuple[str, ...]
     argv: tuple[str, ...]
     argv_group: tuple[str, ...]
+    touches: dict[str, tuple[str, ...]]
+    finds: dict[str, tuple[str, ...]]
 
     def arguments(self, named: dict[str, Argument | None], group: Sequence[Argument] = ()) -> list[str | bytes | int]:
         """Put arguments in the header's order; None travels as an empty string. Names must match exactly."""
@@ -48,6 +59,30 @@ class Script:
             raise TypeError(f"{self.name}.lua takes groups of {self.argv_group}, not {len(group)} values")
         values = (named[name] for name in self.argv)
         return ["" if value is None else value for value in values] + list(group)
+
+    def all_keys(self, keys: Sequence[str], arguments: Sequence[Argument]) -> list[str]:
+        """Put behind `keys` every other key the script may touch that these `arguments` tell of."""
+        touched: dict[str, None] = {}
+        for place, key in enumerate(keys):
+            given = self._arguments_of(place, arguments)
+            for suffix in self.touches.get(self.key_name(place), ()):
+                argument = _ARGUMENT.match(suffix)
+                if argument is None:
+                    touched[key + suffix] = None
+                elif (value := given[argument[1]]) != "":
+                    touched[f"{key}{value}{suffix[argument.end() :]}"] = None
+        return [*keys, *touched]
+
+    def key_name(self, place: int) -> str:
+        """The header's name for the key at this place; a list of keys comes last and has one name."""
+        return self.keys[min(place, len(self.keys) - 1)].strip("[].")
+
+    def _arguments_of(self, place: int, arguments: Sequence[Argument]) -> Mapping[str, object]:
+        """The arguments by name, with those of the group that belongs to the key at this place."""
+        size = len(self.argv_group)
+        start = len(self.argv) + place * size
+        group = zip(self.argv_group, arguments[start : start + size], strict=False)
+        return {**dict(zip(self.argv, arguments, strict=False)), **dict(group)}
 
 
 @functools.cache
@@ -64,7 +99,19 @@ def load(name: str) -> Script:
         keys=tuple(header["KEYS"].split()),
         argv=tuple(fixed.split()),
         argv_group=tuple(group.removesuffix("]...").split()),
+        touches=_below("TOUCHES", source),
+        finds=_below("FINDS", source),
     )
+
+
+def _below(word: str, source: str) -> dict[str, tuple[str, ...]]:
+    """What the header says follows each key's name, Lua's lists written out."""
+    lists = {name: re.findall(r"'([^']+)'", items) for name, items in _LIST.findall(source)}
+    return {
+        key: tuple(suffix for name in suffixes.split() for suffix in lists.get(name, [name]))
+        for found, key, suffixes in _BELOW.findall(source)
+        if found == word
+    }
 
 
 def names() -> list[str]:

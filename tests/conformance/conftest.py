@@ -12,10 +12,10 @@ from pipeline.clock import Clock, SystemClock
 from pipeline.queue.bull import Bull
 from tests.conformance.oracle import INTEROP, Node, npm_bull
 from tests.conformance.twins import Twins
-from tests.pipeline.queue.conftest import bull, claim, connections, enqueue, published, raw
+from tests.pipeline.queue.conftest import bull, claim, connections, enqueue, every_key_is_declared, published, raw
 from tests.support import require
 
-__all__ = ["bull", "claim", "connections", "enqueue", "published", "raw"]
+__all__ = ["bull", "claim", "connections", "enqueue", "every_key_is_declared", "published", "raw"]
 
 
 @pytest.fixture

@@ -1,6 +1,8 @@
 -- What did the call with this token do, whose reply was lost? Reads only.
 --
 -- KEYS queue
+-- TOUCHES queue active wait paused delayed completed failed {job_id}
+-- FINDS queue * *:lock
 -- ARGV token job_id data_max
 -- RETURNS {'claimed', id, name, opts, timestamp, attempts_made, stalled, data, lease_left_ms}
 -- RETURNS {'settled', state} | {'nothing', state | false}

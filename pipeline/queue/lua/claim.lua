@@ -1,6 +1,8 @@
 -- Takes the next waiting job and its lease, in one step.
 --
 -- KEYS queue
+-- TOUCHES queue ALL_KEYS meta-paused
+-- FINDS queue * *:lock
 -- ARGV token lease_ms limit_max limit_ms data_max
 -- RETURNS {'claimed', id, name, opts, timestamp, attempts_made, stalled, data, lease_left_ms, dropped}
 -- RETURNS {'empty', dropped} | {'limited', retry_after_ms, dropped} | {'paused'}

@@ -2,6 +2,8 @@
 -- Skips locked ones.
 --
 -- KEYS queue
+-- TOUCHES queue ALL_KEYS limiter:limited
+-- FINDS queue * *:lock *:logs de:* limiter:*:limited
 -- ARGV suffix older_than_ms limit
 -- RETURNS {id, ..}
 -- @include types

@@ -1,6 +1,7 @@
 -- How many jobs are in each state, at one instant.
 --
 -- KEYS queue
+-- TOUCHES queue wait active completed failed delayed paused
 -- ARGV
 -- RETURNS {waiting, active, completed, failed, delayed, paused}
 local q = KEYS[1]

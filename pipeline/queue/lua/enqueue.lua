@@ -1,6 +1,8 @@
 -- Puts a job into waiting or delayed, once per id.
 --
 -- KEYS queue
+-- TOUCHES queue ALL_KEYS meta-paused {job_id} {job_id}:lock {job_id}:logs
+-- FINDS queue *
 -- ARGV job_id name data opts timestamp delay_ms priority front
 -- RETURNS {'created', id, false} | {'exists', id, state}
 -- @include add

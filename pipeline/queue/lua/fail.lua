@@ -1,6 +1,8 @@
 -- Settles a job as a dead letter: in failed, waiting for a person.
 --
 -- KEYS queue
+-- TOUCHES queue active stalled failed {job_id} {job_id}:lock {job_id}:logs
+-- FINDS queue * *:logs de:*
 -- ARGV job_id token reason stacktrace attempts_made event keep_age_ms keep_count
 -- RETURNS 'done' | 'lost' | 'gone'
 -- @include settle

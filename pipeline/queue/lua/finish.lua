@@ -3,6 +3,10 @@
 -- A successor's queue that is broken does not keep the job from finishing: it is named instead.
 --
 -- KEYS queue [successor_queue]
+-- TOUCHES queue ALL_KEYS meta-paused {job_id} {job_id}:lock {job_id}:logs
+-- TOUCHES successor_queue ALL_KEYS meta-paused {next_job_id} {next_job_id}:lock {next_job_id}:logs
+-- FINDS queue * *:lock *:logs de:*
+-- FINDS successor_queue * *:lock
 -- ARGV job_id token returnvalue event keep_age_ms keep_count next_job_id next_name next_data next_opts next_timestamp next_delay_ms next_priority next_front claim_token claim_lease_ms limit_max limit_ms through_claim_token through_claim_lease_ms through_limit_max through_limit_ms data_max
 -- RETURNS {'done' | 'lost' | 'gone', 'created' | 'exists' | false, claim | false, claim_through | false, broken | false}
 -- @include settle
@@ -46,7 +50,8 @@ local broken = unfit_to_settle(q, job_id, { 'completed' })
 if broken then
   return redis.error_reply(broken)
 end
-local successor_broken = successor_q and unfit_to_add(successor_q, next_job_id)
+local has_successor = next_data ~= '' -- KEYS[2] is some other key of ours if it has none
+local successor_broken = has_successor and unfit_to_add(successor_q, next_job_id)
 
 local refused = settle(q, job_id, token)
 if refused == 'done' then
@@ -61,7 +66,7 @@ keep(q, 'completed', job_id, keep_age_ms, keep_count)
 redis.call('PUBLISH', q .. 'completed', event)
 
 local handed_on, claim_through = false, false
-if successor_q and not successor_broken then
+if has_successor and not successor_broken then
   handed_on = add(successor_q, next_job_id, next_name, next_data, next_opts, next_timestamp, next_delay_ms,
     next_priority, next_front ~= '')[1]
   if through_claim_token ~= '' then

@@ -1,6 +1,8 @@
 -- A page of jobs in one state, newest first, with their fields. Entries without a job are left out.
 --
 -- KEYS queue
+-- TOUCHES queue {suffix}
+-- FINDS queue *
 -- ARGV suffix start stop
 -- RETURNS {{id, {field, value, ..}}, ..}
 local q = KEYS[1]

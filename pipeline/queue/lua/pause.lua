@@ -1,6 +1,7 @@
 -- Stops claiming for the whole fleet. Bull's RENAME would destroy what is already in `paused`; this moves.
 --
 -- KEYS queue
+-- TOUCHES queue ALL_KEYS meta-paused
 -- ARGV
 -- RETURNS 'paused'
 -- @include types

@@ -1,6 +1,7 @@
 -- Writes how far a job is, where Bull's readers look for it.
 --
 -- KEYS queue
+-- TOUCHES queue {job_id}
 -- ARGV job_id progress event
 -- RETURNS 1 | 0
 local q = KEYS[1]

@@ -1,6 +1,7 @@
 -- Lets a delayed job run now.
 --
 -- KEYS queue
+-- TOUCHES queue ALL_KEYS meta-paused {job_id} {job_id}:lock {job_id}:logs
 -- ARGV job_id
 -- RETURNS 1 | 0
 -- @include types

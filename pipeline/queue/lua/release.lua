@@ -1,6 +1,7 @@
 -- Hands a job back unrun: to where it will be claimed next, attempts and stalls unchanged.
 --
 -- KEYS queue
+-- TOUCHES queue active stalled wait paused meta-paused {job_id} {job_id}:lock {job_id}:logs
 -- ARGV job_id token
 -- RETURNS 'done' | 'lost' | 'gone'
 -- @include settle

@@ -1,6 +1,8 @@
 -- Removes a job wherever it is, unless somebody runs it.
 --
 -- KEYS queue
+-- TOUCHES queue ALL_KEYS limiter:limited {job_id} {job_id}:lock {job_id}:logs
+-- FINDS queue de:* limiter:*:limited
 -- ARGV job_id
 -- RETURNS 1 | 0
 -- @include types

@@ -3,12 +3,14 @@
 -- that was settled with the token has not lost it: its holder is about to hear so.
 --
 -- KEYS queue...
+-- TOUCHES queue stalled {job_id} {job_id}:lock
 -- ARGV lease_ms [job_id token]...
 -- RETURNS {lost_token, ..}
 local lease_ms = ARGV[1]
 
 local lost = {}
-for i, q in ipairs(KEYS) do
+for i = 1, (#ARGV - 1) / 2 do
+  local q = KEYS[i]
   local job_id = ARGV[2 * i]
   local token = ARGV[2 * i + 1]
   local holder = redis.pcall('GET', q .. job_id .. ':lock')

@@ -2,6 +2,7 @@
 -- reprocessJob it looks before it writes, so a completed job keeps its timestamps.
 --
 -- KEYS queue
+-- TOUCHES queue ALL_KEYS meta-paused {job_id} {job_id}:lock {job_id}:logs
 -- ARGV job_id
 -- RETURNS 1 | 0
 -- @include types

@@ -1,6 +1,7 @@
 -- Lets the fleet claim again.
 --
 -- KEYS queue
+-- TOUCHES queue ALL_KEYS meta-paused
 -- ARGV
 -- RETURNS 'resumed'
 -- @include types

@@ -1,6 +1,7 @@
 -- Settles a failed attempt that will be followed by another: into delayed, or straight back to waiting.
 --
 -- KEYS queue
+-- TOUCHES queue active stalled wait paused delayed priority meta-paused {job_id} {job_id}:lock {job_id}:logs
 -- ARGV job_id token reason stacktrace attempts_made delay_ms
 -- RETURNS 'done' | 'lost' | 'gone'
 -- @include settle

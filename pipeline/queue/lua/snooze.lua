@@ -2,6 +2,7 @@
 -- The reason becomes a row of the job's log, where Bull's own tools show it.
 --
 -- KEYS queue
+-- TOUCHES queue active stalled delayed {job_id} {job_id}:lock {job_id}:logs
 -- ARGV job_id token delay_ms reason
 -- RETURNS 'done' | 'lost' | 'gone'
 -- @include settle

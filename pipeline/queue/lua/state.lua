@@ -1,6 +1,7 @@
 -- Where a job is.
 --
 -- KEYS queue
+-- TOUCHES queue active wait paused delayed completed failed {job_id}
 -- ARGV job_id
 -- RETURNS 'waiting' | 'active' | 'completed' | 'failed' | 'delayed' | 'paused' | 'stuck' | false
 -- @include state

@@ -5,7 +5,9 @@
 -- guarded; nothing is promoted twice. Each queue is on its own: a broken one is reported, the others go on.
 --
 -- KEYS guard epoch queue...
--- ARGV guard_ms stalled_interval_ms
+-- TOUCHES queue ALL_KEYS meta-paused stalled-check
+-- FINDS queue * *:lock
+-- ARGV guard_ms stalled_interval_ms queue_count
 -- RETURNS {ran, epoch_present, now_ms, {waiting, active, delayed, next_due_ms, returned, promoted, paused, broken}, ..}
 -- @include types
 -- @include time
@@ -15,6 +17,7 @@ local guard = KEYS[1]
 local epoch = KEYS[2]
 local guard_ms = ARGV[1]
 local stalled_interval_ms = ARGV[2]
+local queue_count = tonumber(ARGV[3])
 
 local PROMOTED_MAX = 100
 local MARKED_PER_CALL = 1000
@@ -87,7 +90,7 @@ local taken = redis.pcall('SET', guard, decimal(now), 'NX', 'PX', guard_ms)
 local ran = type(taken) == 'table' and taken.ok ~= nil
 
 local reply = { ran and 1 or 0, redis.call('EXISTS', epoch), decimal(now) }
-for i = 3, #KEYS do
+for i = 3, 2 + queue_count do
   local ok, result = pcall(sweep, KEYS[i], ran)
   if not ok then
     result = { 0, 0, 0, -1, {}, 0, 0, type(result) == 'table' and result.err or tostring(result) }

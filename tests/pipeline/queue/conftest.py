@@ -14,6 +14,7 @@ from pipeline.clock import SystemClock
 from pipeline.queue.bull import Bull
 from pipeline.queue.job import ClaimedJob, NewJob, RateLimit
 from tests.pipeline.queue.support import BASE, QUEUE, Claimer, Enqueuer, MovedClock, Published
+from tests.pipeline.queue.touched import key_reader, watched
 
 
 @pytest.fixture
@@ -39,8 +40,18 @@ async def connections(redis_url: str) -> AsyncIterator[Connections]:
 
 
 @pytest.fixture
-def bull(connections: Connections, clock: MovedClock) -> Bull:
+def bull(connections: Connections, clock: MovedClock, every_key_is_declared: None) -> Bull:
     return Bull(connections.commands, leases=connections.leases, clock=clock)
+
+
+@pytest.fixture
+def every_key_is_declared(raw: redis.Redis) -> Iterator[None]:
+    """Whatever a test does with the queue, no script touches a key that its header does not tell of."""
+    with watched(raw) as since_last_call:
+        yield
+        keys_of = key_reader(raw)
+        problems = {problem for run in since_last_call() for problem in run.problems(keys_of)}
+    assert problems == set()
 
 
 @pytest.fixture
