@@ -21,6 +21,7 @@ from app.db.session import Database, PoolSize
 from app.settings import Settings, SettingsError
 from pipeline.clock import Clock, SystemClock
 from pipeline.queue.bull import Bull
+from pipeline.queue.keys import Keys
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +49,11 @@ async def open_core(settings: Settings, clock: Clock | None = None) -> AsyncIter
     database = Database(database_url, PoolSize(settings.database_pool_size))
     try:
         async with open_connections(
-            redis_url, clock, connect_timeout_s=settings.redis_connect_timeout_seconds, name=f"po:{name}"
+            redis_url,
+            clock,
+            connect_timeout_s=settings.redis_connect_timeout_seconds,
+            name=f"po:{name}",
+            slot=Keys(settings.queue_prefix).slot,
         ) as connections:
             yield Core(
                 settings=settings,

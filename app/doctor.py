@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Literal
 
 from sqlalchemy import text
 
-from app.connections import check_server
 from app.consumers import foreign_consumers
 from app.db import migrate
+from app.server_checks import check_server, read_info
 from pipeline import flow
 from pipeline.errors import PipelineError
 
@@ -49,9 +49,10 @@ def _settings(core: Core) -> Check:
 
 async def _redis(core: Core) -> list[Check]:
     before = core.clock.monotonic()
-    info = str(await core.connections.commands.call("INFO", "server"))
+    fields = await read_info(core.connections.commands, "server")
     took_ms = (core.clock.monotonic() - before) * 1000
-    fields = dict(line.split(":", 1) for line in info.splitlines() if ":" in line)
+    if not fields:
+        return [Check("ok", "redis", f"answers in {took_ms:.1f} ms, and does not say which it is")]
     name, version = (
         ("Valkey", fields["valkey_version"])
         if "valkey_version" in fields
@@ -68,14 +69,14 @@ async def _queues(core: Core) -> list[Check]:
     )
     levels: dict[str, Literal["warn", "fail"]] = {"refuse": "fail", "warn": "warn"}
     found = [Check(levels[finding.level], finding.what, finding.text) for finding in findings]
-    return found or [Check("ok", "queues", "nothing is evicted, and no queue is BullMQ's")]
+    return found or [Check("ok", "queues", "nothing we need is denied, nothing is evicted, no queue is BullMQ's")]
 
 
 async def _consumers(core: Core) -> list[Check]:
     found = await foreign_consumers(core.connections.commands, core.settings.queue_prefix, flow.NAMES)
     advice = "its jobs would be run by other rules: stop that process from consuming (README, upstream)"
     return [Check("fail", "consumers", f"{who}; {advice}") for who in found] or [
-        Check("ok", "consumers", "nobody else takes our jobs")
+        Check("ok", "consumers", "nobody else is seen to take our jobs")
     ]
 
 

@@ -9,7 +9,7 @@ from pipeline.errors import BrokenQueue, CommandRefused, PipelineError, RedisUna
 UNAVAILABLE = frozenset(
     {
         *("READONLY", "LOADING", "MASTERDOWN", "OOM", "MISCONF", "NOAUTH", "WRONGPASS", "BUSY", "NOREPLICAS"),
-        *("CLUSTERDOWN", "TRYAGAIN", "UNKILLABLE"),
+        *("CLUSTERDOWN", "TRYAGAIN", "ASK", "UNKILLABLE"),
     }
 )
 """The server is up and will not serve us now."""
@@ -22,6 +22,15 @@ def code_of(text: str) -> str:
     """Return the error's code, the first word; the inner one if a script raised it."""
     inner = _IN_SCRIPT.search(text)
     return inner[1] if inner else text.partition(" ")[0]
+
+
+def moved_to(text: str, slot: int | None) -> tuple[str, int] | None:
+    """Where a cluster says that this slot is; None if the error does not speak of it. An empty host is the same one."""
+    match text.split(" "):
+        case ["MOVED", number, address] if slot is not None and number == str(slot):
+            host, _, port = address.rpartition(":")
+            return host, int(port)
+    return None
 
 
 def translate(text: str) -> PipelineError:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import hiredis
 import structlog
 
-from app.redis_errors import code_of, translate
+from app.redis_errors import code_of, moved_to, translate
 from app.redis_socket import Address, RedisSocket, SocketLost, pack
 from pipeline.errors import CommandRefused, RedisUnavailable, ReplyLost
 from pipeline.queue.backoff import full_jitter
@@ -63,6 +63,8 @@ class LinkConfig:
     """A socket that was silent for so long is asked for a sign of life; providers cut idle ones at 300 s."""
     random: Random
     on_change: Callable[[ConnectionState], None]
+    slot: int | None = None
+    """The slot of a cluster that we follow to the node that has it."""
 
 
 class _Link:
@@ -72,6 +74,7 @@ class _Link:
         self.state = ConnectionState(name, "connecting", clock.now())
         self._clock = clock
         self._config = config
+        self._address = config.address
         self._news = asyncio.Event()
 
     async def own(self) -> None:
@@ -100,12 +103,15 @@ class _Link:
 
     async def _open(self) -> RedisSocket:
         config = self._config
-        return await RedisSocket.open(
-            config.address,
+        address, self._address = self._address, config.address  # of a node that is gone the first one knows more
+        sock = await RedisSocket.open(
+            address,
             name=f"{config.client_name}:{self.state.name}",
             timeout_s=config.connect_timeout_s,
             news=self._news,
         )
+        self._address = address
+        return sock
 
     async def _back_off(self, failures: int, error: str) -> None:
         delay = full_jitter(failures, base_s=RECONNECT_BASE_S, cap_s=RECONNECT_CAP_S, random=self._config.random)
@@ -213,7 +219,8 @@ class CommandLink(_Link):
                 await self._exchange(sock, batch)
             finally:
                 for request in batch:
-                    request.fail(ReplyLost("the connection ended before the reply came"))
+                    if request.sent:
+                        request.fail(ReplyLost("the connection ended before the reply came"))
 
     async def _next_batch(self, sock: RedisSocket) -> list[_Request]:
         """Wait for commands; after a long silence, make one up."""
@@ -236,16 +243,38 @@ class CommandLink(_Link):
             request.sent = True
         sock.write(b"".join([request.packed for request in batch]))
         demoted = False
+        moved: list[_Request] = []
         try:
             async with asyncio.timeout(self._config.call_timeout_s):
                 for request in batch:
                     reply = await sock.reply()
+                    if self._follow(reply):
+                        moved.append(request)
+                        continue
                     request.answer(reply)
                     demoted = demoted or _is_readonly(reply)
         except TimeoutError:
             raise SocketLost(f"no reply within {self._config.call_timeout_s:g} s") from None
+        if moved:
+            self._put_back(moved)
+            raise SocketLost(f"our slot is on {self._address.host}:{self._address.port}")
         if demoted:
             raise SocketLost("this server became a replica")  # the name may lead to the new primary
+
+    def _follow(self, reply: Any) -> bool:
+        """Whether a cluster sends us to another node for our slot: the next socket leads there."""
+        target = moved_to(str(reply), self._config.slot) if isinstance(reply, hiredis.ReplyError) else None
+        if target is None:
+            return False
+        host, port = target
+        self._address = replace(self._address, host=host or self._address.host, port=port)
+        return True
+
+    def _put_back(self, requests: list[_Request]) -> None:
+        """Let them go first on the next socket: a node that sends us elsewhere has not run them."""
+        for request in requests:
+            request.sent = False
+        self._pending[:0] = requests
 
     def _on_closed(self) -> None:
         for request in self._pending:

@@ -14,9 +14,9 @@ import structlog
 from app.admin.metrics import Metrics
 from app.admin.server import CannotServeError, serve_admin
 from app.bootstrap import open_worker
-from app.connections import check_server
 from app.core import Core, open_core
 from app.db import migrate
+from app.server_checks import check_server
 from app.settings import Settings, SettingsError
 from pipeline import flow
 from pipeline.errors import Temporary

@@ -27,7 +27,7 @@ from sqlalchemy import func, select
 from app.db.tables import documents, purchase_orders, runs, stage_runs
 from pipeline import flow
 from pipeline.clock import Clock, SystemClock
-from pipeline.errors import PipelineError
+from pipeline.errors import CommandRefused, PipelineError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -110,19 +110,26 @@ class UpstreamProgress:
         facts = await self._facts(run_id)
         if facts is None or facts.run["kind"] != "order" or not facts.run["workflow_id"]:
             return
-        await self._keep(facts, percent)
+        refused = await self._keep(facts, percent)
         if stage in _ENDS:
             channel, message = _message(facts, stage, event, percent, details)
             await self._publish(facts.run["merchant_id"], channel, message)
+        if refused is not None:
+            raise refused
 
-    async def _keep(self, facts: _Facts, percent: int) -> None:
-        """Rewrite the key; it gets an end only when the run has one."""
+    async def _keep(self, facts: _Facts, percent: int) -> CommandRefused | None:
+        """Rewrite the key; it gets an end only when the run has one.
+
+        Redis may refuse it alone: the key lies on another node of the cluster, or is not in our access list.
+        """
         key = f"workflow:{facts.run['workflow_id']}"
         value = _dump(_metadata(facts, percent))
-        if facts.run["state"] in _OVER and facts.run["due_stage"] is None:
-            await self._commands.call("SET", key, value, "EX", KEPT_AFTER_END_S)
-        else:
-            await self._commands.call("SET", key, value)
+        is_over = facts.run["state"] in _OVER and facts.run["due_stage"] is None
+        try:
+            await self._commands.call("SET", key, value, *(("EX", KEPT_AFTER_END_S) if is_over else ()))
+        except CommandRefused as error:
+            return error
+        return None
 
     async def _publish(self, merchant_id: str, channel: str, message: Mapping[str, Any]) -> None:
         stamped = {"type": channel, **message, "timestamp": int(self._clock.now().timestamp() * 1000)}

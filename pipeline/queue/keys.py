@@ -10,6 +10,7 @@ Ours are strings with a word behind them that no exporter takes for a queue.
 
 from __future__ import annotations
 
+import binascii
 from dataclasses import dataclass
 
 RESERVED = frozenset(
@@ -21,6 +22,8 @@ RESERVED = frozenset(
 )
 """What stands behind a queue's base in names that are not a job's."""
 _SUFFIXES = {"waiting": "wait"} | {state: state for state in ("active", "completed", "failed", "delayed", "paused")}
+SLOTS = 16384
+"""How many parts a Redis Cluster cuts the names of keys into."""
 _BREAKS_CHANNELS = frozenset("@*?[]")
 
 
@@ -29,6 +32,15 @@ class Keys:
     """The key names under one prefix."""
 
     prefix: str = "bull"
+
+    @property
+    def slot(self) -> int | None:
+        """Where a cluster keeps everything under a prefix with a hash tag; None if there is no tag to hold it together.
+
+        The rule is Redis Cluster's: CRC-16/XMODEM of what stands between the first brace and the next that closes.
+        """
+        tag, closed, _ = self.prefix.partition("{")[2].partition("}")
+        return binascii.crc_hqx(tag.encode(), 0) % SLOTS if tag and closed else None
 
     def base(self, queue: str) -> str:
         """The start of every key of `queue`."""

@@ -9,6 +9,8 @@ if TYPE_CHECKING:
 
     from pipeline.queue.keys import Keys
 
+_LISTENED_TO = ("waiting@*", "stalled@*", "active@*", "resumed", "delayed")
+
 
 class Events(Protocol):
     """A connection that listens."""
@@ -45,6 +47,7 @@ class Notifier:
         on_resubscribed: Callable[[], None],
     ) -> None:
         self._events = events
+        self._patterns = patterns_of(keys, queues)
         self._bases = {keys.base(queue): queue for queue in queues}
         self._on_waiting = on_waiting
         self._on_taken = on_taken
@@ -54,12 +57,7 @@ class Notifier:
 
     async def run(self) -> None:
         """Listen for ever."""
-        patterns = [
-            _literal(base) + suffix
-            for base in self._bases
-            for suffix in ("waiting@*", "stalled@*", "active@*", "resumed", "delayed")
-        ]
-        await self._events.listen(patterns, on_message=self._pass_on, on_subscribed=self._on_resubscribed)
+        await self._events.listen(self._patterns, on_message=self._pass_on, on_subscribed=self._on_resubscribed)
 
     def _pass_on(self, channel: str, payload: str) -> None:
         name, _, _token = channel.partition("@")  # a token may hold colons
@@ -83,6 +81,12 @@ class Notifier:
         except (ValueError, OverflowError):
             return
         self._on_delayed(queue, due_ms)
+
+
+def patterns_of(keys: Keys, queues: Sequence[str]) -> list[str]:
+    """The channels of these queues that are listened to."""
+    bases = [_literal(keys.base(queue)) for queue in queues]
+    return [base + suffix for base in bases for suffix in _LISTENED_TO]
 
 
 def _literal(text: str) -> str:

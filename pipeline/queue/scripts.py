@@ -35,6 +35,8 @@ _INCLUDE = re.compile(r"^-- @include (\w+)\n", re.MULTILINE)
 _HEADER = re.compile(r"^-- (KEYS|ARGV) (.*)$", re.MULTILINE)
 _BELOW = re.compile(r"^-- (TOUCHES|FINDS) (\w+) (.*)$", re.MULTILINE)
 _LIST = re.compile(r"^local ([A-Z_]+) = \{(.*?)\}", re.MULTILINE | re.DOTALL)
+_CALL = re.compile(r"redis\.p?call\(([^,)]*)")
+_NAME = re.compile(r"'([A-Z]+)'")
 _ARGUMENT = re.compile(r"\{(\w+)\}")
 
 
@@ -50,6 +52,11 @@ class Script:
     argv_group: tuple[str, ...]
     touches: dict[str, tuple[str, ...]]
     finds: dict[str, tuple[str, ...]]
+
+    @property
+    def commands(self) -> frozenset[str]:
+        """The commands it calls, includes and all."""
+        return frozenset(name for first in _CALL.findall(self.source) for name in _NAME.findall(first))
 
     def arguments(self, named: dict[str, Argument | None], group: Sequence[Argument] = ()) -> list[str | bytes | int]:
         """Put arguments in the header's order; None travels as an empty string. Names must match exactly."""
@@ -96,7 +103,7 @@ def load(name: str) -> Script:
         name=name,
         source=source,
         sha=hashlib.sha1(source.encode(), usedforsecurity=False).hexdigest(),
-        keys=tuple(header["KEYS"].split()),
+        keys=tuple(header.get("KEYS", "").split()),
         argv=tuple(fixed.split()),
         argv_group=tuple(group.removesuffix("]...").split()),
         touches=_below("TOUCHES", source),

@@ -216,7 +216,7 @@ def test_the_doctor_finds_a_good_installation_good(cli: Cli, having: Any) -> Non
     result = cli("doctor")
     assert result.exit_code == 0, result.output
     assert "fail" not in result.output
-    assert "nobody else takes our jobs" in result.output
+    assert "nobody else is seen to take our jobs" in result.output
 
 
 def test_the_doctor_says_what_to_do(cli: Cli, redis_admin: redis.Redis, redis_url: str) -> None:

@@ -13,6 +13,7 @@ from app.adapters.progress import KEPT_AFTER_END_S, UpstreamProgress
 from app.connections import Connections, open_connections
 from app.db import tables
 from app.db.session import Database, PoolSize
+from app.redis_socket import Address
 from pipeline import flow
 from pipeline.clock import SystemClock
 from pipeline.errors import RedisUnavailable
@@ -160,6 +161,22 @@ async def test_upstream_does_not_hear_of_receipts(given: Given, progress: Upstre
     await given.run("r", kind="receipt", state="completed")
     await progress.tell("r", flow.STATUS, "finished", {})
     assert heard.take() == []
+
+
+async def test_a_key_that_redis_refuses_does_not_silence_the_channels(
+    given: Given, heard: Heard, redis_url: str, redis_admin: redis.Redis
+) -> None:
+    """It lies on another node of the cluster, or outside of our access list; both are refusals."""
+    await given.run("r", due_stage="database-save")
+    redis_admin.execute_command("ACL", "SETUSER", "few", "on", ">x", "+@all", "~bull:*", "allchannels")
+    address = Address.parse(redis_url)
+    try:
+        async with open_connections(f"redis://few:x@{address.host}:{address.port}", SystemClock()) as opened:
+            await UpstreamProgress(opened.commands, given.database).tell("r", "database-save", "started", {})
+        assert [channel for channel, _ in heard.take()] == ["merchant:m1:stage"]
+        assert not redis_admin.exists("workflow:wf-r")
+    finally:
+        redis_admin.acl_deluser("few")
 
 
 async def test_what_cannot_be_told_costs_the_work_nothing(given: Given) -> None:

@@ -80,10 +80,10 @@ class Node:
 
 
 @contextmanager
-def npm_bull(node: str, redis_url: str) -> Iterator[Node]:
+def npm_bull(node: str, redis_url: str, *, prefix: str = "bull") -> Iterator[Node]:
     """Start Node; it ends when its input does."""
     with subprocess.Popen(
-        [node, INTEROP / "oracle.js", redis_url], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+        [node, INTEROP / "oracle.js", redis_url, prefix], stdin=subprocess.PIPE, stdout=subprocess.PIPE
     ) as process:
         driven = Node(process)
         reading = Thread(target=driven.read, name="npm bull")

@@ -18,7 +18,8 @@ import pytest
 import redis
 from structlog.testing import capture_logs
 
-from app.connections import Connections, check_server
+from app.connections import Connections
+from app.server_checks import check_server
 from pipeline.queue.bull import Bull
 from pipeline.queue.job import Retention
 from pipeline.queue.keys import Keys

@@ -42,7 +42,8 @@ class Run:
 
     def problems(self, keys_of: KeysOf) -> list[str]:
         """Each key it touched and its header does not tell of, in words that say what to write where."""
-        return [
+        unseen = {command[0].upper() for command in self.commands} - self.script.commands
+        return [f"{self.script.name}.lua calls {name} so that Script.commands does not see it" for name in unseen] + [
             f"{self.script.name}.lua touches {key} ({command}), which its header names neither under TOUCHES nor FINDS"
             for key, command in self.undeclared(keys_of).items()
             if not any(fits(key, pattern) for pattern in self.found_patterns())
