@@ -8,6 +8,9 @@ from typing import Protocol
 
 import anyio
 
+LOOK_S = 1.0
+"""How long a suspended machine may be awake again before whoever sleeps on its clock notices."""
+
 
 class Clock(Protocol):
     """Two kinds of time: `now` for people and tables, `monotonic` for measuring how long."""
@@ -42,5 +45,11 @@ class SystemClock:
         return time.monotonic() if boottime is None else time.clock_gettime(boottime)
 
     async def sleep(self, seconds: float) -> None:
-        """Sleep on the event loop."""
-        await anyio.sleep(seconds)
+        """Sleep on the event loop, whose timers stand still while the machine does: so ask again now and then."""
+        end = self.monotonic() + seconds
+        left = seconds
+        while True:
+            await anyio.sleep(min(left, LOOK_S))
+            left = end - self.monotonic()
+            if left <= 0:
+                return
