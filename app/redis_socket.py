@@ -10,11 +10,14 @@ import asyncio
 import socket
 import ssl
 from collections import deque
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Self
 from urllib.parse import parse_qs, unquote, urlsplit
 
 import hiredis
+
+from app.names import resolve
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -93,9 +96,7 @@ class RedisSocket(asyncio.Protocol):
         self = cls(news)
         try:
             async with asyncio.timeout(timeout_s):
-                await asyncio.get_running_loop().create_connection(
-                    lambda: self, address.host, address.port, ssl=address.tls
-                )
+                await self._connect(address)
                 await self._greet(address, name)
         except (OSError, TimeoutError) as error:
             self.close()
@@ -142,6 +143,24 @@ class RedisSocket(asyncio.Protocol):
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+    async def _connect(self, address: Address) -> None:
+        """To the first of the host's addresses that takes the connection. Raises OSError."""
+
+        async def connect_to(host: str) -> None:
+            await asyncio.get_running_loop().create_connection(
+                lambda: self,
+                host,
+                address.port,
+                ssl=address.tls,
+                server_hostname=address.host if address.tls else None,
+            )
+
+        *others, last = await resolve(address.host, address.port)
+        for host in others:
+            with suppress(OSError):
+                return await connect_to(host)
+        return await connect_to(last)
 
     async def _greet(self, address: Address, name: str) -> None:
         for command in address.greeting(name):

@@ -9,14 +9,14 @@ no request of a client built on it can go round it.
 
 from __future__ import annotations
 
-import asyncio
-import socket
 import ssl
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from contextlib import suppress
 from ipaddress import IPv4Address, ip_address, ip_network
 
 import httpx
+
+from app.names import resolve
 
 _PORTS = frozenset({80, 443})
 _DEFAULT_PORTS = {"http": 80, "https": 443}
@@ -102,12 +102,6 @@ def base_of(url: httpx.URL) -> str:
     """`scheme://host:port` with the port always written: how trusted bases are compared."""
     host = f"[{url.host}]" if ":" in url.host else url.host
     return f"{url.scheme}://{host}:{_port(url)}"
-
-
-async def resolve(host: str, port: int) -> Sequence[str]:
-    """The system's answer, off the event loop."""
-    found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
-    return list(dict.fromkeys(str(address[0]) for *_, address in found))
 
 
 def unpooled(verify: ssl.SSLContext | bool = True) -> httpx.AsyncHTTPTransport:

@@ -23,7 +23,8 @@ from typing import cast
 import httpx
 
 from app.adapters import recoding
-from app.adapters.addresses import PublicOnlyTransport, RefusedAddressError, Resolve, check_link, resolve
+from app.adapters.addresses import PublicOnlyTransport, RefusedAddressError, Resolve, check_link
+from app.names import resolve
 from pipeline.contract import Reject
 from pipeline.errors import VendorUnavailable
 from pipeline.ports import EncodedImage

@@ -24,9 +24,9 @@ from app.adapters.addresses import (
     check_link,
     is_listed,
     is_public,
-    resolve,
     unpooled,
 )
+from app.names import resolve
 from tests.app.adapters.file_server import file_server, reply
 
 PUBLIC = "93.184.215.14"
