@@ -19,6 +19,7 @@ import anyio
 import structlog
 
 from pipeline import flow
+from pipeline.apart import Apart
 from pipeline.clock import Clock
 from pipeline.contract import Done, Reject, Retry, Review, Stage, StageInput, StageResult
 from pipeline.domain import intake
@@ -274,10 +275,11 @@ class Runner:
         """Run the stage until it ends, its lease is lost, it makes no progress, or we drain; the first one counts.
 
         Except that a result which arrived all the same is kept: the fence decides whether it may be written.
+        A stage that does not end although it is told to is left behind without a lease: it may do nothing more.
         """
         limit_s = flow.BY_NAME[ready.stage].time_limit.total_seconds()
         progressed_at = self._clock.monotonic()
-        ended: StageResult | Exception | _Interrupted | None = None
+        interrupted: _Interrupted | None = None
 
         async def progress(fraction: float, message: str) -> None:
             nonlocal progressed_at
@@ -297,24 +299,33 @@ class Runner:
             review=ready.review,
             progress=progress,
         )
-        async with anyio.create_task_group() as tasks:
+        stage = Apart(self._stages[ready.stage].run(given))
+        try:
+            async with anyio.create_task_group() as tasks:
 
-            async def watch(event: Callable[[], Awaitable[None]], why: _Interrupted) -> None:
-                nonlocal ended
-                await event()
-                if ended is None:
-                    ended = why
+                async def watch(event: Callable[[], Awaitable[None]], why: _Interrupted) -> None:
+                    nonlocal interrupted
+                    await event()
+                    interrupted = interrupted or why
+                    tasks.cancel_scope.cancel()
+
+                tasks.start_soon(watch, job.lease.wait_lost, _Interrupted.LEASE)
+                tasks.start_soon(watch, stuck, _Interrupted.TIME)
+                tasks.start_soon(watch, self._draining.wait, _Interrupted.DRAIN)
+                await stage.ended.wait()
                 tasks.cancel_scope.cancel()
+        finally:
+            ended = await stage.end(self._clock)
+            if not ended:
+                self._leave_behind(job, stage)
+        result = stage.result() if ended else None
+        return result if isinstance(result, Done | Review) else interrupted or result or _Interrupted.DRAIN
 
-            tasks.start_soon(watch, job.lease.wait_lost, _Interrupted.LEASE)
-            tasks.start_soon(watch, stuck, _Interrupted.TIME)
-            tasks.start_soon(watch, self._draining.wait, _Interrupted.DRAIN)
-            try:
-                ended = await self._stages[ready.stage].run(given)
-            except Exception as error:  # noqa: BLE001 every way a stage can end is decided in _work
-                ended = ended or error
-            tasks.cancel_scope.cancel()
-        return ended or _Interrupted.DRAIN
+    def _leave_behind(self, job: ClaimedJob, stage: Apart[StageResult]) -> None:
+        """Go on without it, so that neither its slot nor its job is held by code that obeys nobody."""
+        job.lease.revoke()
+        _log.error("stage does not end, left behind")
+        stage.when_ended(lambda: _log.warning("stage that was left behind has ended"))
 
     # --------------------------------------------------------------------------------- record, settle
 

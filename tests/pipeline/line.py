@@ -16,7 +16,7 @@ from app.db.runs import PostgresRuns
 from app.db.session import Database
 from app.db.tables import merchants, runs, stage_runs
 from pipeline import flow
-from pipeline.clock import SystemClock
+from pipeline.clock import Clock, SystemClock
 from pipeline.contract import Done, StageInput, StageResult
 from pipeline.domain.results import Enrichment, RunOutcome
 from pipeline.queue.bull import Bull
@@ -121,7 +121,7 @@ class Line:
         for queue in names[names.index(first) : names.index(last) + 1]:
             await self.step(queue)
 
-    def worker(self, **changed: Any) -> Worker:
+    def worker(self, *, clock: Clock | None = None, **changed: Any) -> Worker:
         config = WorkerConfig(**({"name": "test", "guard_s": 0.2, "stalled_s": 1, "retry_delay_s": 0.1} | changed))
         return Worker(
             bull=self.bull,
@@ -130,7 +130,7 @@ class Line:
             heartbeat=self.heartbeat,
             reconciler=self.reconciler,
             pauses=self.store,
-            clock=SystemClock(),
+            clock=clock or SystemClock(),
             random=lambda: 0.0,
             config=config,
         )
@@ -152,15 +152,23 @@ class Line:
 
 
 @asynccontextmanager
-async def open_line(redis_url: str, database_url: str, *, max_stalls: int = 3) -> AsyncIterator[Line]:
-    clock = SystemClock()
+async def open_line(
+    redis_url: str,
+    database_url: str,
+    *,
+    max_stalls: int = 3,
+    clock: Clock | None = None,
+    lease_s: float = 60,
+    beat_s: float = 10,
+) -> AsyncIterator[Line]:
+    clock = clock or SystemClock()
     database = Database(database_url)
     deadly = Deadly()
     try:
         async with open_connections(redis_url, clock) as connections:
             bull = Bull(connections.commands, leases=connections.leases, clock=clock)
             store = PostgresRuns(database, max_stalls=max_stalls)
-            heartbeat = Heartbeat(bull, clock, every_s=10, lease_s=60)
+            heartbeat = Heartbeat(bull, clock, every_s=beat_s, lease_s=lease_s)
             stages = {name: Scripted(_plain) for name in flow.NAMES}
             runner = Runner(
                 bull=bull,

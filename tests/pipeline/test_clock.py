@@ -5,16 +5,7 @@ from __future__ import annotations
 import anyio
 
 from pipeline.clock import SystemClock
-
-
-class Suspended(SystemClock):
-    """A machine that was suspended for a while: boot time went on, the event loop's timers did not."""
-
-    def __init__(self) -> None:
-        self.suspended_s = 0.0
-
-    def monotonic(self) -> float:
-        return super().monotonic() + self.suspended_s
+from tests.pipeline.clocks import Suspended
 
 
 async def test_who_slept_through_a_suspension_wakes_soon_after_it() -> None:
