@@ -1,6 +1,7 @@
 """A worker process from start to exit: checks, signals, the page's server, and a clean end.
 
-Exit codes: 0 after a clean stop, 1 when the installation refuses to start (the reason is the last log line).
+Exit codes: 0 after a clean stop, 1 when the installation refuses to start (the reason is the last log line),
+70 when the watchdog ended a wedged process (so is it), and SIGPROF where not even the watchdog could run.
 """
 
 from __future__ import annotations
@@ -18,9 +19,13 @@ from app.core import Core, open_core
 from app.db import migrate
 from app.server_checks import check_server
 from app.settings import Settings, SettingsError
+from app.watchdog import Limits, Watchdog, leave_within
 from pipeline import flow
 from pipeline.errors import Temporary
 from pipeline.worker import Worker
+
+LEAVE_WITHIN_S = 5.0
+"""From the moment all work is handed back to the end of the process: closing takes a few seconds at most."""
 
 _log = structlog.get_logger()
 
@@ -53,6 +58,7 @@ def _singly(group: BaseExceptionGroup[Exception]) -> Iterator[Exception]:
 async def _main(settings: Settings) -> None:
     async with open_core(settings) as core:
         await work(core)
+        leave_within(LEAVE_WITHIN_S)
 
 
 async def work(core: Core, *, started: Callable[[str], None] = lambda _page: None) -> None:
@@ -63,18 +69,33 @@ async def work(core: Core, *, started: Callable[[str], None] = lambda _page: Non
             starting = anyio.CancelScope()  # a server that is not there yet must not keep us from stopping
             metrics = Metrics()
             async with open_worker(core, observe=metrics.attempt_settled) as worker:
-                tasks.start_soon(lambda: serve_admin(core, worker, metrics, started))
+                watchdog = watchdog_of(core.settings, worker, metrics)
+                tasks.start_soon(lambda: serve_admin(core, worker, metrics, started, watchdog))
                 tasks.start_soon(_stop_on, signals, worker, stopping, starting)
                 if core.settings.stage_names:
                     with starting:
                         await check_start(core)
                     if not stopping.is_set():
                         _log.info("worker started", worker=core.name, stages=list(core.settings.stage_names))
+                        tasks.start_soon(watchdog.run)
                         await worker.run()
                 else:
                     _log.info("serving the page only", worker=core.name)
+                    tasks.start_soon(watchdog.run)
                     await stopping.wait()
             tasks.cancel_scope.cancel()
+
+
+def watchdog_of(settings: Settings, worker: Worker, metrics: Metrics) -> Watchdog:
+    """What ends this process if it hangs; a process that only serves the page has no roles to watch."""
+    config = worker.config
+    limits = Limits.of(
+        lease_s=settings.lease_seconds,
+        beat_s=settings.heartbeat_seconds,
+        pause_s=max(config.idle_s, config.guard_s, settings.heartbeat_seconds, settings.reconcile_seconds),
+    )
+    rounds = (lambda: worker.rounds) if config.stages else dict
+    return Watchdog(limits, worker.clock, rounds=rounds, lag_seen=metrics.loop_was_late)
 
 
 async def _stop_on(signals: object, worker: Worker, stopping: anyio.Event, starting: anyio.CancelScope) -> None:

@@ -39,6 +39,8 @@ class Reconciler:
         self._clock = clock
         self._every_s = every_s
         self._quiet = timedelta(seconds=quiet_s)
+        self.rounds = 0
+        """Pages looked at and rounds that ended: a reconciler whose count stands still hangs."""
 
     async def run_once(self, *, redis_was_emptied: bool = False) -> Reconciled:
         """Look at every open run (those quiet for a while, or all of them) and add the jobs that are missing."""
@@ -49,6 +51,7 @@ class Reconciler:
             for run in page:
                 added += await self._restore(run)
             looked_at += len(page)
+            self.rounds += 1
             after = page[-1].next.run_id
         if redis_was_emptied:
             # Only now: if we die before, the next replica finds the epoch missing and does it again.
@@ -90,4 +93,5 @@ class Reconciler:
                 await self.run_once()
             except Temporary as error:
                 _log.warning("reconciling failed", reason=str(error))
+            self.rounds += 1
             await self._clock.sleep(self._every_s)

@@ -29,6 +29,9 @@ from pipeline.reconciler import Reconciler
 from pipeline.run_store import Pauses
 from pipeline.runner import Runner
 
+ANSWER_S = 10.0
+"""A round asks on both connections, five seconds each: what has not been answered then is overdue."""
+
 _log = structlog.get_logger()
 
 
@@ -40,6 +43,7 @@ class WorkerConfig:
     stages: tuple[str, ...] = flow.NAMES
     lease_s: float = 120.0
     guard_s: float = 5.0
+    idle_s: float = 45.0
     stalled_s: float = 60.0
     retry_delay_s: float = 5.0
     grace_s: float = 30.0
@@ -98,6 +102,7 @@ class Worker:
             on_report=self._on_report,
             random=random,
             guard_s=config.guard_s,
+            idle_s=config.idle_s,
             stalled_s=config.stalled_s,
         )
         self._notifier = Notifier(
@@ -176,9 +181,34 @@ class Worker:
         return self._gate.hold_s
 
     @property
-    def swept_s_ago(self) -> float | None:
-        """Seconds since the last sweep was answered: a worker that does not sweep does not consume."""
-        return None if self._swept_at is None else self.clock.monotonic() - self._swept_at
+    def overdue(self) -> str:
+        """Which answer from Redis should have come by now, and for how long there was none; empty while all is well.
+
+        Without the sweep nothing returns or falls due, without the heartbeat what runs is lost: both mean consuming.
+        """
+        report = self.last_report
+        if report is None or self._swept_at is None:
+            return "not started"
+        busy = any(queue.busy for queue in report.queues.values())
+        sweep_s = self.config.guard_s if busy else self.config.idle_s
+        beat = self._heartbeat
+        roles = [("sweep", self._swept_at, sweep_s), ("heartbeat", beat.answered_at, beat.every_s)]
+        for role, answered_at, pause_s in roles:
+            silent_s = self.clock.monotonic() - answered_at
+            if silent_s > pause_s + ANSWER_S:
+                return f"no {role} for {silent_s:.0f} s"
+        return ""
+
+    @property
+    def rounds(self) -> Mapping[str, int]:
+        """Rounds each periodic role has ended, with an answer or an error: one that stands still hangs."""
+        reconciled = self._reconciler.rounds
+        # The sweep that finds Redis emptied rebuilds it, which may take many pages.
+        return {
+            "heartbeat": self._heartbeat.rounds,
+            "sweep": self._sweeper.rounds + reconciled,
+            "reconciler": reconciled,
+        }
 
     # ------------------------------------------------------------------------------------- the roles
 

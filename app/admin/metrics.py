@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 _HOP_BUCKETS = (0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600)
 
+_LAG_BUCKETS = (0.01, 0.05, 0.1, 0.5, 1, 5, 10, 30, 60, 120)
+
 
 class Metrics:
     """The numbers of one process, in a registry of their own."""
@@ -31,6 +33,12 @@ class Metrics:
             "From claim to settled",
             ["queue"],
             buckets=_HOP_BUCKETS,
+            registry=self._registry,
+        )
+        self._lag = Histogram(
+            "po_event_loop_lag_seconds",
+            "How late the event loop was at each tick; a lease is lost when it is late by most of one",
+            buckets=_LAG_BUCKETS,
             registry=self._registry,
         )
         self._reconnects = self._gauge("redis_reconnects", "Times a connection to Redis was opened again")
@@ -51,6 +59,10 @@ class Metrics:
         self._attempts.labels(queue, outcome.value if isinstance(outcome, enum.Enum) else outcome).inc()
         if seconds is not None:
             self._hops.labels(queue).observe(seconds)
+
+    def loop_was_late(self, seconds: float) -> None:
+        """Show how late the loop was at a tick."""
+        self._lag.observe(seconds)
 
     def queues_swept(self, report: SweepReport | None) -> None:
         """Show how deep the queues are, as the last sweep saw them."""

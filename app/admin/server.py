@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from fastapi import FastAPI
 
     from app.core import Core
+    from app.watchdog import Watchdog
     from pipeline.worker import Worker
 
 CONNECTIONS_MAX = 200
@@ -39,6 +40,7 @@ async def serve_admin(
     worker: Worker,
     metrics: Metrics | None = None,
     started: Callable[[str], None] = lambda _url: None,
+    watchdog: Watchdog | None = None,
 ) -> None:
     """Serve this process's page until cancelled; `started` is told the address."""
     settings = core.settings
@@ -50,7 +52,7 @@ async def serve_admin(
         progress=UpstreamProgress(core.connections.commands, core.database, core.clock),
         clock=core.clock,
         connections=core.connections.states,
-        health=lambda: health_of(worker),
+        health=lambda: health_of(worker, watchdog),
         swept=lambda: worker.last_report,
         foreign=ConsumerWatch(core.connections.commands, settings.queue_prefix, flow.NAMES, core.clock).look,
         version=_version(),
@@ -98,22 +100,18 @@ async def serve(app: FastAPI, host: str, port: int, started: Callable[[str], Non
                 server.should_exit = True
 
 
-def health_of(worker: Worker) -> Health:
+def health_of(worker: Worker, watchdog: Watchdog | None = None) -> Health:
     """Whether the worker does what it is for."""
-    config = worker.config
-    return Health(queues=config.stages, running=worker.running, trouble=_trouble(worker) if config.stages else "")
+    queues = worker.config.stages
+    trouble = _trouble(worker) if queues else ""
+    return Health(queues=queues, running=worker.running, trouble=trouble or (watchdog.trouble if watchdog else ""))
 
 
 def _trouble(worker: Worker) -> str:
-    swept_s_ago = worker.swept_s_ago
-    # The sweep is asked for every guard period while there is work and every 60 s otherwise.
-    limit_s = max(60.0, worker.config.stalled_s) + 2 * worker.config.guard_s
     if worker.stopping:
         return "worker: stopping"
-    if swept_s_ago is None:
-        return "worker: not started"
-    if swept_s_ago > limit_s:
-        return f"worker: no sweep for {swept_s_ago:.0f} s"
+    if overdue := worker.overdue:
+        return f"worker: {overdue}"
     if worker.hold_s > 0:
         return f"worker: claims nothing for {worker.hold_s:.0f} s, Redis or Postgres could not serve"
     return ""

@@ -38,9 +38,13 @@ class Heartbeat:
     def __init__(self, bull: Bull, clock: Clock, *, every_s: float, lease_s: float) -> None:
         self._bull = bull
         self._clock = clock
-        self._every_s = every_s
+        self.every_s = every_s
         self._lease_s = lease_s
         self._jobs: dict[str, ClaimedJob] = {}
+        self.rounds = 0
+        """Rounds that ended, with an answer or an error: a heartbeat whose count stands still hangs."""
+        self.answered_at = clock.monotonic()
+        """When a round last ended well: Redis renewed, or there was nothing to renew."""
 
     def hold(self, job: ClaimedJob) -> None:
         """Renew this job's lease from now on."""
@@ -62,6 +66,7 @@ class Heartbeat:
             elif self._jobs.pop(token, None) is not None:
                 job.lease.revoke()
                 _log.warning("lease lost", queue=job.queue, job_id=job.id, token=token)
+        self.answered_at = self._clock.monotonic()
         return Beat(renewed=len(jobs) - len(lost), lost=len(lost))
 
     async def run(self) -> None:
@@ -78,4 +83,5 @@ class Heartbeat:
                 if failing:
                     _log.info("heartbeat recovered", held=len(self._jobs))
                 failing = False
-            await self._clock.sleep(min(AGAIN_S, self._every_s) if failing else self._every_s)
+            self.rounds += 1
+            await self._clock.sleep(min(AGAIN_S, self.every_s) if failing else self.every_s)

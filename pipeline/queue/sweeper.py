@@ -39,7 +39,7 @@ class Sweeper:
         on_report: Callable[[SweepReport], Awaitable[None]],
         random: Random,
         guard_s: float = 5,
-        idle_s: float = 60,
+        idle_s: float = 45,
         stalled_s: float = 60,
     ) -> None:
         self._bull = bull
@@ -53,6 +53,8 @@ class Sweeper:
         self._next_at = clock.monotonic()
         self._redis_ahead_s = 0.0
         self._nudged = anyio.Event()
+        self.rounds = 0
+        """Rounds that ended, with an answer or an error: a sweeper whose count stands still hangs."""
 
     async def run_once(self) -> SweepReport:
         """Sweep, report, and decide when to sweep next."""
@@ -102,6 +104,7 @@ class Sweeper:
                 self._next_at = self._clock.monotonic() + self._guard_s * (1 - SPREAD * self._random())
             else:
                 failing = False
+            self.rounds += 1
             while self.next_in_s > 0:
                 self._nudged = anyio.Event()
                 await wait_until(self._nudged, self._clock, lambda: self.next_in_s)

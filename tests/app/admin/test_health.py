@@ -9,20 +9,27 @@ from typing import Any
 
 import anyio
 import httpx
+import pytest
 
 from app.admin.deps import AdminDeps, Health
 from app.admin.health import ANSWER_WITHIN_S
+from app.admin.server import health_of
 from app.cli import HEALTH_WITHIN_S
 from app.connections import Connections
 from app.consumers import LOOK_AGAIN_S, ConsumerWatch, foreign_consumers
 from app.db.session import Database
+from app.settings import Settings
 from pipeline import flow
 from pipeline.clock import SystemClock
 from pipeline.queue.job import QueueSweep, SweepReport
 from pipeline.runner import Outcome
+from pipeline.worker import ANSWER_S, Worker, WorkerConfig
 from tests.app.admin.conftest import asking
 from tests.app.db.given import Given
 from tests.app.redis_proxy import proxy_to
+from tests.pipeline.line import open_line
+from tests.pipeline.queue.support import MovedClock
+from tests.support import eventually
 
 
 async def test_ready_shows_three_connections_the_schema_and_what_is_consumed(client: httpx.AsyncClient) -> None:
@@ -99,6 +106,7 @@ async def test_metrics_have_our_prefix_and_no_label_but_queue_and_outcome(
     report = SweepReport(ran=True, epoch_present=True, now_ms=0, queues={"ai-parsing": swept})
     deps = make_deps(swept=lambda: report)
     deps.metrics.attempt_settled("ai-parsing", Outcome.FINISHED, 0.2)
+    deps.metrics.loop_was_late(0.2)
     async with asking(deps) as client:
         text = (await client.get("/metrics")).text
     lines = [line for line in text.splitlines() if not line.startswith("#")]
@@ -112,6 +120,7 @@ async def test_metrics_have_our_prefix_and_no_label_but_queue_and_outcome(
         'po_runs_due{queue="shopify-sync"} 1.0',
         "po_redis_connections_ready 3.0",
         "po_database_up 1.0",
+        'po_event_loop_lag_seconds_bucket{le="0.5"} 1.0',
     ):
         assert expected in lines
 
@@ -143,6 +152,88 @@ async def test_a_probe_asks_redis_for_its_clients_once_a_minute(connections: Con
     clock.seconds += LOOK_AGAIN_S + 1
     await watch.look()
     assert commands.asked == 2
+
+
+# ------------------------------------------------------------------------------ a worker that no longer consumes
+
+
+def test_by_default_a_worker_that_hangs_is_red_within_a_minute() -> None:
+    settings, config = Settings(), WorkerConfig("w")
+    for pause_s in (config.idle_s, settings.guard_seconds, settings.heartbeat_seconds):
+        assert pause_s + ANSWER_S <= 60
+
+
+@pytest.mark.parametrize("hung", ["sweep", "heartbeat"])
+@pytest.mark.parametrize("busy", [False, True], ids=["idle", "busy"])
+async def test_a_worker_whose_sweep_or_heartbeat_hangs_is_red_within_a_minute(
+    redis_url: str, database_url: str, hung: str, *, busy: bool
+) -> None:
+    """The other role goes on; before anything is due it is green, and it is green again when it is answered."""
+    clock = MovedClock()
+    settings, defaults = Settings(), WorkerConfig("w")
+    async with open_line(redis_url, database_url, clock=clock, beat_s=settings.heartbeat_seconds) as line:
+        worker = line.worker(clock=clock, guard_s=settings.guard_seconds, idle_s=defaults.idle_s)
+        assert health_of(worker).trouble == "worker: not started"
+        if busy:
+            await line.add_upload()
+        roles = {"sweep": worker._sweeper.run_once, "heartbeat": line.heartbeat.run_once}
+        for role in roles.values():
+            await role()
+        red_after_s = 0
+        while not health_of(worker).trouble:
+            clock.move(1)
+            red_after_s += 1
+            for name, role in roles.items():
+                if name != hung:
+                    await role()
+        pause_s = settings.heartbeat_seconds
+        if hung == "sweep":
+            pause_s = settings.guard_seconds if busy else defaults.idle_s
+        assert pause_s < red_after_s <= 60
+        assert health_of(worker).trouble == f"worker: no {hung} for {red_after_s} s"
+        await roles[hung]()
+        assert health_of(worker).trouble == ""
+
+
+async def test_a_loop_that_was_blocked_a_moment_ago_is_a_reason(redis_url: str, database_url: str) -> None:
+    class Saw:
+        trouble = "the event loop was blocked for 12.0 s, 3 s ago"
+
+    async with open_line(redis_url, database_url) as line:
+        worker = line.worker()
+        await worker._sweeper.run_once()
+        assert health_of(worker, Saw()).trouble == Saw.trouble  # type: ignore[arg-type]
+
+
+async def test_rounds_go_on_while_redis_is_away_and_stand_still_only_where_one_hangs(
+    redis_url: str, database_url: str
+) -> None:
+    """What the watchdog goes by: an outage ends no process, a call of ours that never returns does."""
+    async with proxy_to(redis_url) as proxy, open_line(proxy.url(), database_url, beat_s=0.2) as line:
+        worker = line.worker(idle_s=0.2)
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(worker.run)
+            await eventually(lambda: _reached(worker, "sweep", 2))
+            proxy.refusing = True
+            proxy.cut()
+            await eventually(lambda seen=worker.rounds["sweep"]: _reached(worker, "sweep", seen + 1))
+            hangs = anyio.Event()
+
+            async def hang(*_given: object, **_named: object) -> None:
+                hangs.set()
+                await anyio.sleep_forever()
+
+            line.bull.sweep = hang  # type: ignore[method-assign,assignment]
+            await hangs.wait()
+            stood_at, others = worker.rounds["sweep"], worker.rounds["heartbeat"]
+            await eventually(lambda: _reached(worker, "heartbeat", others + 5))
+            assert worker.rounds["sweep"] - worker.rounds["reconciler"] <= stood_at
+            proxy.refusing = False
+            worker.stop()
+
+
+async def _reached(worker: Worker, role: str, count: int) -> bool:
+    return worker.rounds[role] >= count
 
 
 class Minutes(SystemClock):

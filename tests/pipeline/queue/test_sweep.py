@@ -144,7 +144,7 @@ async def test_the_sweeper_is_quick_while_there_is_work_and_slow_without(
 
     sweeper = Sweeper(bull, clock, [QUEUE], on_report=keep, random=lambda: 0.0)
     await sweeper.run_once()
-    assert sweeper.next_in_s == 60
+    assert sweeper.next_in_s == 45
     await enqueue("a")
     assert (await sweeper.run_once()).queues[QUEUE].waiting == 1
     assert sweeper.next_in_s == 5
