@@ -1,4 +1,4 @@
-"""A vendor on loopback that takes a request and never answers: what is under way there can be seen from outside."""
+"""A vendor on loopback that answers when the test lets it: what is under way there can be seen from outside."""
 
 from __future__ import annotations
 
@@ -13,9 +13,10 @@ import anyio
 
 @dataclass
 class SlowVendor:
-    """Requests by path. `on_close` is called the moment a caller is gone."""
+    """Requests by path. `on_close` is called the moment a caller is gone without an answer."""
 
     url: str = ""
+    answering: bool = False
     calls: Counter[str] = field(default_factory=Counter)
     under_way: Counter[str] = field(default_factory=Counter)
     most_under_way: int = 0
@@ -31,6 +32,11 @@ class SlowVendor:
             self.under_way[path] += 1
             self.most_under_way = max(self.most_under_way, self.under_way[path])
             self.called.set()
+            if self.answering:
+                self.under_way[path] -= 1
+                writer.write(b"HTTP/1.1 204 No Content\r\nConnection: close\r\n\r\n")
+                await writer.drain()
+                return
             try:
                 await reader.read()
             finally:
