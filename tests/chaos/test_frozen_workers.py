@@ -156,7 +156,9 @@ async def test_a_worker_that_gets_a_tenth_of_the_processor_is_not_taken_for_wedg
     async with slow_vendor() as vendor, open_line(redis_url, database_url) as line:
         vendor.answering = True
         with worker_process(settings_of(redis_url, database_url), vendor.url) as throttled:
-            for number in range(orders):
+            await line.add_upload("upload-0")
+            await vendor.called.wait()
+            for number in range(1, orders):
                 await line.add_upload(f"upload-{number}")
             async with rival(line, vendor), throttling(throttled, on_s=0.03, off_s=0.27):
                 await eventually(lambda: done(line, orders), within_s=PATIENCE_S)
