@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import multiprocessing
 import os
 import re
@@ -12,6 +13,7 @@ from contextlib import asynccontextmanager, contextmanager
 from multiprocessing.process import BaseProcess
 from typing import Any
 
+import anyio.to_thread
 import httpx
 
 from app import logs, worker_main
@@ -39,7 +41,7 @@ class CallsTheVendor:
 
 
 class ThenBlocks(CallsTheVendor):
-    """The second job it is given stops the loop, for good."""
+    """The second job it is given hangs for good: on the loop, or awaiting what never comes."""
 
     def __init__(self, vendor: str, block: Callable[[], object]) -> None:
         super().__init__(vendor)
@@ -49,7 +51,9 @@ class ThenBlocks(CallsTheVendor):
     async def run(self, given: StageInput) -> StageResult:
         self._jobs += 1
         if self._jobs == 2:
-            self._block()
+            blocked = self._block()
+            if inspect.isawaitable(blocked):
+                await blocked
         return await super().run(given)
 
 
@@ -62,6 +66,7 @@ BLOCKS: Mapping[str, Callable[[], object]] = {
     "sleeps": lambda: time.sleep(3600),
     "burns": _burn,
     "never lets go": lambda: re.match("(a+)+$", "a" * 64 + "b"),
+    "in a thread": lambda: anyio.to_thread.run_sync(time.sleep, 3600),
 }
 
 

@@ -25,10 +25,10 @@ from pipeline import flow
 from pipeline.worker import Worker
 from tests.chaos.frozen import CallsTheVendor, worker_process
 from tests.pipeline.line import Line, open_line
-from tests.pipeline.test_leases_under_fire import everything
 from tests.shop import settings_for
 from tests.slow_vendor import SlowVendor, slow_vendor
 from tests.support import CHAOS_IN_FULL, eventually
+from tests.written import everything
 
 pytestmark = pytest.mark.chaos
 
@@ -147,6 +147,22 @@ async def test_a_worker_whose_loop_is_blocked_ends_itself_and_others_do_its_jobs
 
 async def _active(line: Line, count: int) -> bool:
     return (await line.bull.counts(STAGE)).active == count
+
+
+async def test_a_stage_that_hangs_in_a_thread_keeps_no_process_from_stopping(
+    redis_url: str, database_url: str, fork_server: None
+) -> None:
+    """Its job is handed back uncounted; the thread, which nobody can end, ends with the process."""
+    settings = settings_of(redis_url, database_url, shutdown_grace_seconds=0.1)
+    async with slow_vendor() as vendor, open_line(redis_url, database_url) as line:
+        with worker_process(settings, vendor.url, block="in a thread") as hung:
+            await line.add_upload("upload-1")
+            await vendor.called.wait()
+            await line.add_upload("upload-2")
+            await eventually(lambda: _active(line, 2), within_s=PATIENCE_S)
+            await stop(hung)
+        assert (await line.bull.counts(STAGE)).waiting == 2
+        assert await states(line) == ["released", "released"]
 
 
 async def test_a_worker_that_gets_a_tenth_of_the_processor_is_not_taken_for_wedged(

@@ -22,7 +22,7 @@ from structlog.testing import capture_logs
 
 from app.db.effects import PostgresEffects
 from app.db.session import Database
-from app.db.tables import effects, runs, stage_runs
+from app.db.tables import effects, stage_runs
 from app.names import resolve
 from pipeline import flow
 from pipeline.clock import Clock
@@ -37,6 +37,7 @@ from tests.pipeline.clocks import Fast, Suspended
 from tests.pipeline.line import Line, Script, open_line
 from tests.slow_vendor import SlowVendor, slow_vendor
 from tests.support import eventually
+from tests.written import everything
 
 LEASE_S = 2.0
 BEAT_S = 0.5
@@ -166,17 +167,6 @@ async def test_a_holder_whose_machine_was_suspended_hangs_up_as_soon_as_it_is_aw
 
 
 # ------------------------------------------------------------------------------------- its loop blocked by a stage
-
-
-async def everything(line: Line, redis_admin: redis.Redis) -> list[Any]:
-    """All that is written: the run, its attempts, the effects, and every key of the queues but passing guards."""
-    rows: list[Any] = []
-    async with line.database.transaction() as connection:
-        for table in (runs, stage_runs, effects):
-            rows += sorted(map(repr, (await connection.execute(select(table))).mappings()))
-    passing = ("stalled-check", "guard", "stalled")
-    keys = sorted(key for key in redis_admin.scan_iter() if not key.endswith(passing))
-    return [*rows, *((key, redis_admin.dump(key)) for key in keys)]
 
 
 async def _returns(_given: StageInput, _line: Line) -> StageResult:
