@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from pipeline.queue.bull import Commands
     from pipeline.queue.keys import Keys
 
-DIRECT = frozenset({"EXISTS", "HGET", "HGETALL", "SET", "ZCARD"})
+DIRECT = frozenset({"EXISTS", "HGET", "HGETALL", "SET"})
 """What is called on keys without a script."""
 
 KEYLESS = frozenset({"TIME", "PUBLISH"})

@@ -28,8 +28,7 @@ async def check_server(
     if any(finding.level == "refuse" for finding in findings):
         return findings
     found = [await _check_version(commands), await _check_eviction(commands, allow_eviction=allow_eviction)]
-    for queue in queues:
-        found += await _check_queue(commands, keys, queue)
+    found += [await _check_queue(commands, keys, queue) for queue in queues]
     return findings + [finding for finding in found if finding is not None]
 
 
@@ -111,26 +110,14 @@ async def _eviction_policy(commands: Commands) -> str | None:
     return (await read_info(commands, "memory")).get("maxmemory_policy")
 
 
-async def _check_queue(commands: Commands, keys: Keys, queue: str) -> list[Finding | None]:
+async def _check_queue(commands: Commands, keys: Keys, queue: str) -> Finding | None:
     """What is wrong with one queue keeps no other from running, so a broken one is a warning."""
     try:
-        return [await _check_owner(commands, keys, queue), await _check_schedules(commands, keys, queue)]
+        return await _check_owner(commands, keys, queue)
     except BrokenQueue:
-        text = f"{keys.meta(queue)} or {keys.repeat(queue)} is not what Bull keeps there: look at it and delete it"
-        return [Finding("warn", "broken queue", text)]
+        return Finding("warn", "broken queue", f"{keys.meta(queue)} is not what Bull keeps there: look and delete it")
     except CommandRefused as error:
-        return [Finding("refuse", "denied", f"Redis refuses what every worker asks of {queue}: {error}")]
-
-
-async def _check_schedules(commands: Commands, keys: Keys, queue: str) -> Finding | None:
-    """A repeatable job's next run is scheduled by whoever takes it; we run the job and end the schedule."""
-    schedules = await commands.call("ZCARD", keys.repeat(queue))
-    if not schedules:
-        return None
-    advice = "schedule them outside of Bull (cron) and removeRepeatable them"
-    return Finding(
-        "warn", "repeatable jobs", f"{queue} has {schedules}: each runs once more and is not scheduled again; {advice}"
-    )
+        return Finding("refuse", "denied", f"Redis refuses what every worker asks of {queue}: {error}")
 
 
 async def _check_owner(commands: Commands, keys: Keys, queue: str) -> Finding | None:

@@ -157,6 +157,7 @@ class Runner:
         self._heartbeat.hold(job)
         try:
             with structlog.contextvars.bound_contextvars(queue=job.queue, job_id=job.id):
+                await self._bull.schedule_next(job)
                 loaded = await self._load(job)
                 self._reach("load")
                 return await self._answer(job, loaded, slots or NoSlots())

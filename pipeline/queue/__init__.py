@@ -10,6 +10,6 @@ A job's way, and who moves it:
                +--sweep: due, or active without a lease at two checks
 
 `bull` has the verbs, one script in `lua/` each; `keys` and `wire` spell Redis; `job` and `lease` are what callers
-hold. Three roles run beside the work and do not know each other: `heartbeat` renews, `sweeper` sweeps,
-`notifier` listens. Knows nothing of stages, orders or Redis drivers.
+hold; `repeat` and `cron` say when a repeatable job runs next. Three roles run beside the work and do not know each
+other: `heartbeat` renews, `sweeper` sweeps, `notifier` listens. Knows nothing of stages, orders or Redis drivers.
 """

@@ -15,6 +15,7 @@ import structlog
 from pipeline.clock import Clock, SystemClock
 from pipeline.errors import LeaseLost, RedisUnavailable
 from pipeline.queue.job import (
+    DEFAULT_NAME,
     Adopted,
     Claim,
     ClaimedJob,
@@ -37,6 +38,7 @@ from pipeline.queue.job import (
 )
 from pipeline.queue.keys import Keys, require_job_id, require_queue_name, suffix_of
 from pipeline.queue.lease import Lease
+from pipeline.queue.repeat import UnreadableScheduleError, next_run
 from pipeline.queue.scripts import load
 from pipeline.queue.wire import (
     claim_args,
@@ -94,7 +96,6 @@ class Bull:
         self._commands = commands
         self._leases = leases or commands
         self._clock = clock or SystemClock()
-        self._told_of_repeat: set[str] = set()
 
     # -- putting in, taking out -------------------------------------------------------------------
 
@@ -135,6 +136,37 @@ class Bull:
         if data is None:
             raise LeaseLost(f"job {job_id} of {queue} was removed while it ran")
         return str(data)
+
+    async def schedule_next(self, job: ClaimedJob) -> bool:
+        """Schedule the run that follows a repeatable job, whose holder must do so before running it.
+
+        Sent again, or by the next holder after a crash, it changes nothing. False if there is none to schedule: no
+        repeatable job, a schedule that is over or was removed, or one that nobody can read (the log names it).
+        """
+        if not job.opts.get("repeat"):
+            return False
+        now_ms = int(self._clock.now().timestamp() * 1000)
+        name = job.name or DEFAULT_NAME
+        try:
+            following = next_run(name, job.opts, now_ms)
+        except UnreadableScheduleError as error:
+            _log.error("schedule unreadable, it ends", queue=job.queue, job_id=job.id, reason=str(error))
+            return False
+        if following is None:
+            return False
+        answer: str = await self._run(
+            "schedule",
+            [job.queue],
+            job_id=job.id,
+            name=name,
+            schedule=following.schedule,
+            next_job_id=following.job_id,
+            next_ms=following.at_ms,
+            opts=following.opts,
+            timestamp=now_ms,
+            delay_ms=following.delay_ms,
+        )
+        return answer != "removed"
 
     # -- settling an attempt ----------------------------------------------------------------------
 
@@ -374,27 +406,18 @@ class Bull:
 
     def _claimed(self, reply: list[Any], queue: str, token: str, sent_at: float) -> ClaimedJob:
         _, job_id, name, opts, timestamp, attempts_made, stalled, data, lease_left_ms = reply[:9]
-        options = json_object(opts)
-        if options.get("repeat"):
-            self._tell_of_repeat(queue, job_id)
         return ClaimedJob(
             queue=queue,
             id=job_id,
             token=token,
             name=name or "",
             data=data,
-            opts=options,
+            opts=json_object(opts),
             attempts_made=number(attempts_made),
             stalled_count=number(stalled),
             timestamp_ms=number(timestamp),
             lease=Lease(token, self._clock, sent_at=sent_at, lease_s=lease_left_ms / 1000),
         )
-
-    def _tell_of_repeat(self, queue: str, job_id: str) -> None:
-        """Say once per queue what we do not do: whoever takes such a job must schedule the next (wire spec 3.14)."""
-        if queue not in self._told_of_repeat:
-            self._told_of_repeat.add(queue)
-            _log.error("repeatable job runs once, its next run is not scheduled", queue=queue, job_id=job_id)
 
 
 def _tell_dropped(queue: str, dropped: Sequence[Sequence[str]]) -> None:

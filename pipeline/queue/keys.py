@@ -58,10 +58,6 @@ class Keys:
         """Exists while the queue is paused; the flag every script obeys."""
         return f"{self.base(queue)}meta-paused"
 
-    def repeat(self, queue: str) -> str:
-        """Bull's schedules of repeatable jobs, which we do not keep going."""
-        return f"{self.base(queue)}repeat"
-
     @property
     def epoch(self) -> str:
         """Exists from the first start until Redis loses its data."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import contextmanager
 from itertools import count
@@ -46,6 +46,11 @@ class Node:
     async def process(self, queue: str) -> None:
         """Run jobs from now on; `ran` says which are done."""
         await self._ask(queue=queue, process=True)
+
+    async def due_next(self, asked: Sequence[Mapping[str, object]]) -> list[list[int]]:
+        """Ask cron-parser when each expression is due next, three times over."""
+        moments: list[list[int]] = await self._ask(cron=asked)
+        return moments
 
     async def forget(self) -> list[str]:
         """Close all queues, so that the next test finds none; return what bull complained of since the last time."""

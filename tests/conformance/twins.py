@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import redis
@@ -24,6 +24,7 @@ THEIRS, OURS = "theirs", QUEUE
 BOTH = (THEIRS, OURS)
 PRIVATE = "poToken"
 LEASE_MS = 30_000
+SOON_S = 1000
 MOMENTS = frozenset({"timestamp", "processedOn", "finishedOn", "retriedOn"})
 
 Message = tuple[str, str]
@@ -92,11 +93,13 @@ class Twins:
         self.compare()
 
     async def claim(self) -> ClaimedJob:
+        """Both take the next job, and with it, if it is a repeatable one, the duty to schedule its next run."""
         theirs = await self._node.take(THEIRS)
         self._claims += 1
         ours = await self._bull.claim(OURS, token=f"worker:{self._claims}", lease_ms=LEASE_MS)
         assert isinstance(ours, ClaimedJob), ours
         assert ours.id == theirs["id"]
+        await self._bull.schedule_next(ours)
         self._held[ours.id] = ours
         self.compare()
         return ours
@@ -219,7 +222,9 @@ class Twins:
         suffix = key.split(":", 2)[2]
         match kind:
             case "hash":
-                return {field: known(field, one) for field, one in self.raw.hgetall(key).items() if field != PRIVATE}
+                fields = self.raw.hgetall(key)
+                fields.pop(PRIVATE, None)
+                return scheduled({field: known(field, one) for field, one in fields.items()}, fields)
             case "list":
                 return self.raw.lrange(key, 0, -1)
             case "set":
@@ -242,9 +247,11 @@ class Twins:
                 return score
 
     def _due(self, due_ms: float) -> str:
-        """The time left, in steps of ten seconds: no test is that slow."""
+        """The time left, in steps of ten seconds: no test is that slow. A schedule's moment is the same for both."""
         seconds, _ = self.raw.time()
         left = due_ms / 1000 - seconds
+        if left > SOON_S:
+            return f"at {due_ms:.0f}"
         return f"in {round(left, -1):g} s" if left > 0 else "due"
 
     def _messages(self) -> dict[str, list[Message]]:
@@ -283,6 +290,19 @@ def known(field: str, value: str) -> Any:
             return opts | {"timestamp": moment(opts["timestamp"])}
         case _:
             return value
+
+
+def scheduled(shown: dict[str, Any], fields: Mapping[str, str]) -> dict[str, Any]:
+    """A repeatable job: its delay must end at the schedule's moment; how long it is depends on when one looked."""
+    opts = json.loads(fields.get("opts") or "{}")
+    if not opts.get("prevMillis"):
+        return shown
+    assert opts["timestamp"] + opts["delay"] in {opts["prevMillis"], opts["timestamp"]}
+    assert fields["delay"] in {str(opts["delay"]), "0"}
+    return shown | {
+        "delay": fields["delay"] != "0",
+        "opts": [(name, value) for name, value in shown["opts"].items() if name != "delay"],  # in this order
+    }
 
 
 def moment(value: object) -> str:

@@ -3,10 +3,12 @@
 //   {id, queue, job, call, args}   a method of the Job with that id
 //   {id, queue, next: true}        take the next job, as a worker would
 //   {id, queue, process: true}     run jobs: each answers with its own data; {ran: <job id>} is told when it is done
+//   {id, cron: [{expression, tz, after}, ..]}   when each is due next, and then, and then; [] where cron-parser refuses
 //   {id, forget: true}             close every queue: one process serves many tests, and none may meet another's
 'use strict'
 const readline = require('readline')
 const Bull = require('bull')
+const cron = require(require.resolve('cron-parser', { paths: [require.resolve('bull')] }))
 
 const queues = new Map()
 const taken = new Map() // jobs this process holds, by queue and id: their lock token is the queue object's
@@ -36,8 +38,23 @@ async function forgetAll () {
   await Promise.all(open.map(queue => queue.close(true)))
 }
 
-async function answer ({ queue: name, job: jobId, call, args = [], next, process: run, forget }) {
+// The three next moments, each asked for as bull asks: anew, from the one before.
+function dueNext ({ expression, tz, after }) {
+  const moments = []
+  try {
+    while (moments.length < 3) {
+      after = cron.parseExpression(expression, { currentDate: new Date(after), tz }).next().getTime()
+      moments.push(after)
+    }
+  } catch (error) {
+    // refused, or there is none any more
+  }
+  return moments
+}
+
+async function answer ({ queue: name, job: jobId, call, args = [], next, process: run, cron: asked, forget }) {
   if (forget) return forgetAll()
+  if (asked) return asked.map(dueNext)
   const queue = queueOf(name)
   if (next) {
     const job = await queue.getNextJob()

@@ -172,6 +172,13 @@ async def retry(given: Given) -> None:
     await given.bull.retry(held, failure=Failure("boom"), attempts_made=1, delay_ms=0)
 
 
+async def schedule(given: Given) -> None:
+    job = await given.active(repeat={"every": 60_000})
+    given.raw.zadd(given.base + "repeat", {"__default__:::60000": 1})
+    for _ in range(2):  # the second time as after a lost reply
+        assert await given.bull.schedule_next(job)
+
+
 async def snooze(given: Given) -> None:
     await given.bull.snooze(await given.active(), delay_ms=60_000, reason="the vendor is away")
 
@@ -197,6 +204,6 @@ BRANCHES: dict[str, Callable[[Given], Awaitable[None]]] = {
     function.__name__.replace("list_jobs", "list"): function
     for function in (
         *(adopt, claim, clean, counts, enqueue, fail, finish, list_jobs, pause, progress, promote),
-        *(release, remove, renew, replay, resume, retry, snooze, state, sweep),
+        *(release, remove, renew, replay, resume, retry, schedule, snooze, state, sweep),
     )
 }

@@ -3,12 +3,13 @@
 -- @include postpone
 -- @include state
 -- Bull's addJob, idempotent by id. Returns 'created' or 'exists', the id, and the state it was found in.
+-- A delayed job is due that long from now by Redis' clock, or at a given moment.
 -- The caller has asked `unfit_to_add` before its first write.
 local function unfit_to_add(q, id)
   return wrong_type(q, ALL_KEYS) or (id ~= '' and wrong_job(q, id)) or nil
 end
 
-local function add(q, id, name, data, opts, timestamp, delay_ms, priority, front)
+local function add(q, id, name, data, opts, timestamp, delay_ms, priority, front, due_ms)
   local number = redis.call('INCR', q .. 'id')
   if id ~= '' and redis.call('EXISTS', q .. id) == 1 then
     redis.call('PUBLISH', q .. 'duplicated@po', id)
@@ -25,7 +26,7 @@ local function add(q, id, name, data, opts, timestamp, delay_ms, priority, front
   redis.call('HSET', q .. id, 'name', name, 'data', data, 'opts', opts,
     'timestamp', timestamp, 'delay', delay_ms, 'priority', priority)
   if tonumber(delay_ms) > 0 then
-    postpone(q, id, tonumber(delay_ms), number)
+    postpone_until(q, id, due_ms or now_ms() + tonumber(delay_ms), number)
   else
     push(q, id, tonumber(priority), front)
   end

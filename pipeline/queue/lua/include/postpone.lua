@@ -5,8 +5,11 @@ local function order_of(id)
 end
 
 -- Puts a job into `delayed` and tells the timers.
-local function postpone(q, id, delay_ms, order)
-  local due = now_ms() + delay_ms
+local function postpone_until(q, id, due, order)
   redis.call('ZADD', q .. 'delayed', due_score(due, order), id)
   redis.call('PUBLISH', q .. 'delayed', decimal(due))
+end
+
+local function postpone(q, id, delay_ms, order)
+  postpone_until(q, id, now_ms() + delay_ms, order)
 end

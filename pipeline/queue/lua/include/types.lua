@@ -3,12 +3,13 @@
 -- settled, if the keys that takes are sound.
 local ALL_KEYS = {
   'wait', 'paused', 'active', 'delayed', 'priority', 'completed', 'failed', 'stalled', 'meta', 'id', 'limiter',
-  'limiter:index',
+  'limiter:index', 'repeat',
 }
 local KINDS = {
   ['wait'] = 'list', ['paused'] = 'list', ['active'] = 'list',
   ['delayed'] = 'zset', ['priority'] = 'zset', ['completed'] = 'zset', ['failed'] = 'zset',
   ['stalled'] = 'set', ['meta'] = 'hash', ['id'] = 'string', ['limiter'] = 'string', ['limiter:index'] = 'hash',
+  ['repeat'] = 'zset',
 }
 local JOB_KEYS = { '', ':lock', ':logs' }
 local JOB_KINDS = { [''] = 'hash', [':lock'] = 'string', [':logs'] = 'list' }
