@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections.abc import AsyncIterator, Callable, Iterator
 
@@ -10,10 +11,12 @@ import redis
 
 from pipeline.clock import Clock, SystemClock
 from pipeline.queue.bull import Bull
-from tests.conformance.oracle import INTEROP, Node, npm_bull
+from tests.conformance.oracle import INTEROP, LAST_RELEASE, Node, npm_bull
 from tests.conformance.twins import Twins
 from tests.pipeline.queue.conftest import bull, claim, connections, enqueue, every_key_is_declared, published, raw
 from tests.support import require
+
+DELAY_MS = 60_000
 
 __all__ = ["bull", "claim", "connections", "enqueue", "every_key_is_declared", "published", "raw"]
 
@@ -24,13 +27,20 @@ def clock() -> Clock:
 
 
 @pytest.fixture(scope="session")
-def node_process(redis_server: str, expect_children: Callable[[], None]) -> Iterator[Node]:
-    """One Node process with npm bull for all tests; `npm ci` in tests/interop installs it."""
+def node_process(
+    request: pytest.FixtureRequest, redis_server: str, expect_children: Callable[[], None]
+) -> Iterator[Node]:
+    """One Node process with npm bull for all tests, 4.16.5 unless a test asks for `EVERY_RELEASE`.
+
+    `npm ci` in tests/interop installs it.
+    """
     program = shutil.which("node")
     require(program, "no node on this machine: the tests against npm bull need it")
-    require((INTEROP / "node_modules" / "bull").is_dir(), "npm bull is not installed: run `npm ci` in tests/interop")
+    needed = json.loads((INTEROP / "package.json").read_text())["dependencies"]
+    missing = [name for name in needed if not (INTEROP / "node_modules" / name).is_dir()]
+    require(not missing, f"{', '.join(missing)} not installed: run `npm ci` in tests/interop")
     assert program is not None
-    with npm_bull(program, redis_server) as driven:
+    with npm_bull(program, redis_server, release=getattr(request, "param", LAST_RELEASE)) as driven:
         expect_children()
         yield driven
 
@@ -48,3 +58,22 @@ def twins(bull: Bull, node: Node, raw: redis.Redis) -> Iterator[Twins]:
         listener.psubscribe("bull:*")
         listener.get_message(timeout=5)
         yield Twins(bull, node, raw, listener)
+
+
+@pytest.fixture
+async def in_every_state(twins: Twins) -> list[str]:
+    """Jobs of Node, half of them brought where they are by us, half by bull; a retried one is among the delayed."""
+    await twins.given_in("completed", "done", "done-too")
+    await twins.given_in("failed", "dead", stackTraceLimit=2)
+    await twins.given("again", attempts=3, backoff=DELAY_MS)
+    await twins.claim()
+    await twins.progress("again", {"percent": 40})
+    await twins.fail("again", retry_in_ms=DELAY_MS)
+    await twins.given("runs")
+    await twins.claim()
+    await twins.progress("runs", 7)
+    await twins.given_log("runs", "a row")
+    await twins.given("later", delay=DELAY_MS)
+    await twins.given("waits")
+    await twins.given("first", priority=1)
+    return ["done", "done-too", "dead", "again", "runs", "later", "waits", "first"]

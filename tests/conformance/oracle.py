@@ -8,10 +8,17 @@ import subprocess
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import contextmanager
+from http import HTTPStatus
 from itertools import count
 from pathlib import Path
 from threading import Thread
 from typing import Any
+
+import pytest
+
+LAST_RELEASE = "bull"
+EVERY_RELEASE = pytest.mark.parametrize("node_process", [LAST_RELEASE, "bull-4.15"], indirect=True)
+"""4.16.5, the last one, and 4.15.1, by the names they are installed under in tests/interop."""
 
 INTEROP = Path(__file__).parent.parent / "interop"
 
@@ -23,7 +30,8 @@ class NodeError(Exception):
 class Node:
     """A Node process with npm bull. It outlives a test and so its event loop, hence the thread that reads."""
 
-    def __init__(self, process: subprocess.Popen[bytes]) -> None:
+    def __init__(self, process: subprocess.Popen[bytes], release: str) -> None:
+        self.release = release
         self._process = process
         self._numbers = count(1)
         self._waiting: dict[int, Future[Any]] = {}
@@ -43,9 +51,20 @@ class Node:
         taken: dict[str, Any] = await self._ask(queue=queue, next=True)
         return taken
 
+    async def limit(self, queue: str, most: int, duration_ms: int) -> None:
+        """Limit this process's worker of a queue it has not used yet."""
+        await self._ask(queue=queue, limiter={"max": most, "duration": duration_ms})
+
     async def process(self, queue: str) -> None:
         """Run jobs from now on; `ran` says which are done."""
         await self._ask(queue=queue, process=True)
+
+    async def board(self, queue: str, method: str, route: str, **asked: Mapping[str, str]) -> Any:
+        """Ask bull-board, as its page would; `params` fill the route, `query` follows it. An error is NodeError."""
+        answer = await self._ask(queue=queue, board={"method": method, "route": f"/api/queues{route}", **asked})
+        if answer["status"] >= HTTPStatus.BAD_REQUEST:
+            raise NodeError(str(answer))
+        return answer["body"]
 
     async def due_next(self, asked: Sequence[Mapping[str, object]]) -> list[list[int]]:
         """Ask cron-parser when each expression is due next, three times over."""
@@ -85,12 +104,12 @@ class Node:
 
 
 @contextmanager
-def npm_bull(node: str, redis_url: str, *, prefix: str = "bull") -> Iterator[Node]:
-    """Start Node; it ends when its input does."""
+def npm_bull(node: str, redis_url: str, *, release: str = LAST_RELEASE, prefix: str = "bull") -> Iterator[Node]:
+    """Start Node with a release of bull; it ends when its input does."""
     with subprocess.Popen(
-        [node, INTEROP / "oracle.js", redis_url, prefix], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+        [node, INTEROP / "oracle.js", redis_url, prefix, release], stdin=subprocess.PIPE, stdout=subprocess.PIPE
     ) as process:
-        driven = Node(process)
+        driven = Node(process, release)
         reading = Thread(target=driven.read, name="npm bull")
         reading.start()
         try:

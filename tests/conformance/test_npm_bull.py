@@ -1,4 +1,7 @@
-"""npm bull 4.16.5 cannot tell our queues from its own: it adds, reads, retries, pauses and removes our jobs."""
+"""npm bull 4.16.5 cannot tell our queues from its own: it adds, reads, retries, pauses and removes our jobs.
+
+Nor can 4.15.1.
+"""
 
 from __future__ import annotations
 
@@ -20,10 +23,10 @@ from pipeline.queue.job import (
     Settled,
     Successor,
 )
-from tests.conformance.oracle import Node, NodeError
+from tests.conformance.oracle import EVERY_RELEASE, Node, NodeError
 from tests.pipeline.queue.support import BASE, NEXT, QUEUE, Claimer, Enqueuer
 
-pytestmark = pytest.mark.interop
+pytestmark = [pytest.mark.interop, EVERY_RELEASE]
 
 KEEP = Retention(age_s=3600)
 

@@ -1,21 +1,25 @@
 // npm bull, driven line by line: each line of stdin is a request, each line of stdout an answer or an event.
+//   node oracle.js REDIS_URL PREFIX bull|bull-4.15
 //   {id, queue, call, args}        a method of the Queue
 //   {id, queue, job, call, args}   a method of the Job with that id
 //   {id, queue, next: true}        take the next job, as a worker would
+//   {id, queue, limiter}           limit the worker of a queue that was not used yet
 //   {id, queue, process: true}     run jobs: each answers with its own data; {ran: <job id>} is told when it is done
+//   {id, queue, board: {method, route, params, query}}   ask bull-board about the queue: {status, body}
 //   {id, cron: [{expression, tz, after}, ..]}   when each is due next, and then, and then; [] where cron-parser refuses
 //   {id, forget: true}             close every queue: one process serves many tests, and none may meet another's
 'use strict'
 const readline = require('readline')
-const Bull = require('bull')
+const Bull = require(process.argv[4])
+const { askBoard } = require('./board')
 const cron = require(require.resolve('cron-parser', { paths: [require.resolve('bull')] }))
 
 const queues = new Map()
 const taken = new Map() // jobs this process holds, by queue and id: their lock token is the queue object's
 
-function queueOf (name) {
+function queueOf (name, limiter) {
   if (!queues.has(name)) {
-    const queue = new Bull(name, process.argv[2], { prefix: process.argv[3] || 'bull' })
+    const queue = new Bull(name, process.argv[2], { prefix: process.argv[3], ...(limiter && { limiter }) })
     queue.on('error', error => tell({ error: error.message, queue: name }))
     queues.set(name, queue)
   }
@@ -52,10 +56,11 @@ function dueNext ({ expression, tz, after }) {
   return moments
 }
 
-async function answer ({ queue: name, job: jobId, call, args = [], next, process: run, cron: asked, forget }) {
+async function answer ({ queue: name, job: jobId, call, args = [], next, limiter, process: run, board, cron: asked, forget }) {
   if (forget) return forgetAll()
   if (asked) return asked.map(dueNext)
-  const queue = queueOf(name)
+  const queue = queueOf(name, limiter)
+  if (limiter) return queue.isReady().then(() => true)
   if (next) {
     const job = await queue.getNextJob()
     if (job) taken.set(name + '/' + job.id, job)
@@ -67,9 +72,10 @@ async function answer ({ queue: name, job: jobId, call, args = [], next, process
     await queue.isReady()
     return true
   }
+  if (board) return askBoard(queue, board.method, board.route, board.params, board.query)
   if (jobId === undefined) return queue[call](...args)
   const job = taken.get(name + '/' + jobId) || await queue.getJob(jobId)
-  if (call === 'moveToFailed') args = [new Error(args[0])]
+  if (call === 'moveToFailed') args = [new Error(args[0]), ...args.slice(1)]
   return job[call](...args)
 }
 
