@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 import typer
 
 from app.cli_tables import Screen
-from app.db.errors import InvalidError, NotFoundError, RefusedError
+from app.db.errors import ConflictError, InvalidError, NotFoundError, RefusedError
 from app.settings import Settings, SettingsError, load_settings, redacted
 from pipeline.errors import PipelineError
 
@@ -356,6 +356,26 @@ def resume(queue: str) -> None:
         await core.people.resume_queue(queue, _who())
         await core.bull.resume(queue)
         Screen().say(f"{queue} goes on")
+
+    _with_core(work)
+
+
+@app.command()
+def obliterate(
+    queue: str,
+    force: Annotated[bool, typer.Option("--force", help="Even if jobs run, or its keys in Redis are broken.")] = False,
+) -> None:
+    """Empty a queue: every job it has, done or not. Open runs get theirs again within minutes."""
+    from pipeline import flow
+
+    async def work(core: Core) -> None:
+        if queue not in flow.BY_NAME:
+            raise NotFoundError(f"there is no queue {queue}")
+        if not await core.bull.obliterate(queue, force=force):
+            raise ConflictError(
+                f"jobs of {queue} run: it is paused now; try again when they have ended, or --force, or resume"
+            )
+        Screen().say(f"{queue} is empty")
 
     _with_core(work)
 

@@ -115,7 +115,10 @@ async def _check_queue(commands: Commands, keys: Keys, queue: str) -> Finding | 
     try:
         return await _check_owner(commands, keys, queue)
     except BrokenQueue:
-        return Finding("warn", "broken queue", f"{keys.meta(queue)} is not what Bull keeps there: look and delete it")
+        text = (
+            f"{keys.meta(queue)} is not what Bull keeps there; `python -m app obliterate {queue} --force` starts anew"
+        )
+        return Finding("warn", "broken queue", text)
     except CommandRefused as error:
         return Finding("refuse", "denied", f"Redis refuses what every worker asks of {queue}: {error}")
 

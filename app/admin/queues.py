@@ -35,7 +35,7 @@ UPSTREAM_ORDER = (
 """The order in which upstream lists its queues."""
 
 FAILED_SHOWN = 100
-CLEAN_AT_ONCE = 1000
+AT_ONCE = 1000
 TRACE_MAX = 4_000
 REASON_MAX = 2_000
 
@@ -65,6 +65,7 @@ def queues_router(deps: AdminDeps) -> APIRouter:
     router.add_api_route("/failed-jobs", queues.failed_jobs, methods=["GET"])
     router.add_api_route("/clean-failed", queues.clean_failed, methods=["POST"])
     router.add_api_route("/retry", queues.retry, methods=["POST"])
+    router.add_api_route("/retry-failed", queues.retry_failed, methods=["POST"])
     router.add_api_route("/pause", queues.pause, methods=["POST"])
     router.add_api_route("/resume", queues.resume, methods=["POST"])
     return router
@@ -122,7 +123,7 @@ class _Queues:
     async def _clean(self, queue: str) -> dict[str, Any]:
         cleaned = 0
         try:
-            while removed := len(await self._bull.clean(queue, "failed", 0, CLEAN_AT_ONCE)):
+            while removed := len(await self._bull.clean(queue, "failed", 0, AT_ONCE)):
                 cleaned += removed
         except PipelineError as error:
             return {"queue": queue, "error": str(error)}
@@ -149,6 +150,16 @@ class _Queues:
         if state is None:
             raise NotFoundError(f"there is no job {job_id} in {queue}")
         raise ConflictError(f"job {job_id} is {state}; only failed jobs are retried")
+
+    async def retry_failed(self, which: WhichQueue) -> dict[str, Any]:
+        """Give every dead letter of a queue another chance, after an outage say; not those that fail meanwhile."""
+        if which.queue not in flow.BY_NAME:
+            raise NotFoundError(f"there is no queue {which.queue}")
+        left = (await self._bull.counts(which.queue)).failed
+        retried = 0
+        while left > retried and (some := await self._bull.replay_all(which.queue, min(left - retried, AT_ONCE))):
+            retried += some
+        return {"success": True, "message": f"{retried} jobs wait in {which.queue} again", "retried": retried}
 
     async def pause(self, which: WhichQueue) -> dict[str, Any]:
         """Hold a queue for the whole fleet. Postgres remembers it, so a starting Node cannot undo it."""

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import structlog
 
 from pipeline.clock import Clock, SystemClock
-from pipeline.errors import LeaseLost, RedisUnavailable
+from pipeline.errors import BrokenQueue, LeaseLost, RedisUnavailable
 from pipeline.queue.job import (
     DEFAULT_NAME,
     Adopted,
@@ -49,6 +49,7 @@ from pipeline.queue.wire import (
     json_object,
     limit_args,
     number,
+    numeral,
     queue_sweep,
     retention_args,
     strict_json,
@@ -61,6 +62,9 @@ if TYPE_CHECKING:
 
 DATA_MAX = 256 * 1024
 """Bytes of `data` a claim brings along; longer data is fetched apart."""
+
+BATCH = 1000
+"""How many jobs one call of a bulk verb moves at most: Redis serves nobody else meanwhile."""
 
 _log = structlog.get_logger()
 
@@ -318,6 +322,11 @@ class Bull:
         """Enqueue a dead letter again; False if it is none."""
         return bool(await self._run("replay", [queue], job_id=job_id))
 
+    async def replay_all(self, queue: str, count: int = BATCH) -> int:
+        """Enqueue as many dead letters again, the oldest first; return how many there were."""
+        replayed: int = await self._run("replay_all", [queue], count=count)
+        return replayed
+
     async def promote(self, queue: str, job_id: str) -> bool:
         """Let a delayed job run now; False if it is not delayed."""
         return bool(await self._run("promote", [queue], job_id=job_id))
@@ -332,6 +341,21 @@ class Bull:
             "clean", [queue], suffix=suffix_of(state), older_than_ms=older_than_ms, limit=limit
         )
         return ids
+
+    async def obliterate(self, queue: str, *, force: bool = False, batch: int = BATCH) -> bool:
+        """Remove every job of a queue and its own keys, a batch at a time. False if jobs run: it is only paused then.
+
+        Forced it removes those too (whoever runs them settles nothing), and mends a queue whose keys are broken.
+        """
+        try:
+            await self.pause(queue)
+        except BrokenQueue:
+            if not force:
+                raise
+        answer = "more"
+        while answer == "more":
+            answer = await self._run("obliterate", [queue], count=batch, force="1" if force else None)
+        return answer == "done"
 
     async def progress(self, queue: str, job_id: str, value: Any) -> bool:
         """Show how far a job is: a number, or anything that is JSON. False if the job is gone."""
@@ -379,7 +403,7 @@ class Bull:
             "opts": dump(given | named | front | own),
             "timestamp": timestamp,
             "delay_ms": job.delay_ms,
-            "priority": int(given.get("priority", 0)),
+            "priority": numeral(given.get("priority", 0)),
             "front": "1" if job.front else None,
         }
 

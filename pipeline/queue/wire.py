@@ -13,6 +13,10 @@ if TYPE_CHECKING:
     from pipeline.queue.scripts import Argument
 
 
+DIGITS_BELOW = 1e21
+"""From here on JavaScript writes numbers with an exponent."""
+
+
 def strict_json(text: str) -> str:
     """Refuse what would jam Bull's readers: one NaN makes every page of `getJobs()` fail (wire spec, rule 4)."""
     json.loads(text, parse_constant=_refuse_constant)
@@ -103,6 +107,11 @@ def number(text: str | None) -> int:
         return int(float(text or 0))
     except (ValueError, OverflowError):
         return 0
+
+
+def numeral(value: float) -> str:
+    """Write a number as JavaScript does, without a point where none is needed."""
+    return str(int(value)) if value == int(value) and abs(value) < DIGITS_BELOW else repr(float(value))
 
 
 def json_object(text: str | None) -> Mapping[str, Any]:

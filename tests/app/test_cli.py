@@ -192,6 +192,17 @@ def test_pause_and_resume_hold_in_both_stores(cli: Cli, having: Any, redis_admin
     assert cli("pause", "mail").exit_code == 1
 
 
+def test_a_queue_is_emptied_unless_it_works_or_by_force(cli: Cli, redis_admin: redis.Redis) -> None:
+    redis_admin.lpush("bull:ai-parsing:active", "a")
+    refused = cli("obliterate", "ai-parsing")
+    assert (refused.exit_code, "run" in refused.stderr) == (1, True)
+    assert redis_admin.exists("bull:ai-parsing:meta-paused")
+    redis_admin.set("bull:ai-parsing:completed", "by hand")
+    assert cli("obliterate", "ai-parsing", "--force").exit_code == 0
+    assert redis_admin.keys("bull:ai-parsing:*") == []
+    assert cli("obliterate", "mail").exit_code == 1
+
+
 def test_a_merchant_is_added_and_listed(cli: Cli, tmp_path: Path) -> None:
     rules = tmp_path / "rules.json"
     rules.write_text('{"markup": "2.5"}')

@@ -10,6 +10,7 @@ from collections.abc import Awaitable, Callable
 
 import pytest
 import redis
+from structlog.testing import capture_logs
 
 from pipeline.errors import BrokenQueue
 from pipeline.queue.bull import Bull
@@ -31,7 +32,10 @@ from tests.pipeline.queue.support import BASE, NEXT, QUEUE, Claimer, Enqueuer
 
 pytestmark = pytest.mark.interop
 
-KEYS = ["wait", "active", "paused", "delayed", "priority", "completed", "failed", "stalled", "meta", "id", "limiter"]
+KEYS = [
+    "wait", "active", "paused", "delayed", "priority", "completed", "failed", "stalled", "meta", "id", "limiter",
+    "limiter:index", "repeat",
+]  # fmt: skip
 KEEP = Retention(age_s=3600)
 JOB = NewJob(id="new", data="{}")
 
@@ -43,6 +47,12 @@ def spoil(raw: redis.Redis, suffix: str) -> None:
         raw.lpush(BASE + suffix, "by hand")
     else:
         raw.set(BASE + suffix, "by hand")
+
+
+LISTED_BY = {
+    "wait": {"waits"}, "active": {"running", "running:lock", "p", "p:lock"}, "delayed": {"later"},
+    "completed": {"done"}, "failed": {"dead"},
+}  # fmt: skip
 
 
 async def sweep(bull: Bull) -> SweepReport:
@@ -78,6 +88,8 @@ async def test_a_wrong_key_makes_its_queue_red_and_leaves_the_others_alone(
         lambda: bull.resume(QUEUE),
         lambda: bull.promote(QUEUE, "later"),
         lambda: bull.replay(QUEUE, "dead"),
+        lambda: bull.replay_all(QUEUE),
+        lambda: bull.obliterate(QUEUE),
         lambda: bull.remove(QUEUE, "done"),
         lambda: bull.clean(QUEUE, "completed", 0),
     ]
@@ -123,6 +135,22 @@ async def test_a_job_is_settled_whole_or_not_at_all(
         assert places_of(raw, "running") == 1
 
 
+@pytest.mark.parametrize("suffix", [*KEYS, "meta-paused", "stalled-check", "metrics:completed", "running"])
+async def test_a_broken_queue_is_mended_by_force_and_works_again(
+    bull: Bull, raw: redis.Redis, twins: Twins, running: ClaimedJob, suffix: str
+) -> None:
+    """What its wrong key held is lost in any case; the open runs get their jobs from Postgres."""
+    raw.rpush(BASE + "active", "vanished")
+    spoil(raw, suffix)
+    assert await bull.obliterate(QUEUE, force=True, batch=2)
+    assert (await sweep(bull)).queues[QUEUE].broken is None
+    assert (await bull.finish(running, returnvalue="1", retention=KEEP)).settled is not Settled.DONE
+    await bull.enqueue(QUEUE, JOB)
+    assert isinstance(await bull.claim(QUEUE, token="t", lease_ms=1000), ClaimedJob)
+    left = twins.dump(QUEUE).keys() - {"new", "new:lock", "active", "id", "limiter", "limiter:index", "stalled-check"}
+    assert left <= LISTED_BY.get(suffix, set()), "only what nobody can find any more"
+
+
 def places_of(raw: redis.Redis, job_id: str) -> int:
     """How many lists and sets of states have the job."""
     found = 0
@@ -146,6 +174,62 @@ async def test_a_broken_successors_queue_is_named_and_the_job_finishes(
     assert reply.broken is not None
     assert f"bull:{NEXT}:{suffix} " in reply.broken
     assert twins.dump(NEXT) == before
+
+
+@pytest.fixture
+async def recurring(bull: Bull, node: Node, raw: redis.Redis, claim: Claimer) -> ClaimedJob:
+    """A run of a schedule, taken, its next one not scheduled yet."""
+    await node.queue(QUEUE, "add", "report", {}, {"repeat": {"every": 24 * 3600 * 1000}})
+    assert await bull.promote(QUEUE, raw.zrange(BASE + "delayed", 0, -1)[0])
+    return await claim()
+
+
+@pytest.mark.parametrize("suffix", [*KEYS, "the run itself", "its next run"])
+async def test_a_run_is_scheduled_whole_or_not_at_all(
+    bull: Bull, raw: redis.Redis, twins: Twins, recurring: ClaimedJob, suffix: str
+) -> None:
+    if suffix == "its next run":
+        assert await bull.schedule_next(recurring)
+        (suffix,) = raw.zrange(BASE + "delayed", 0, -1)
+        raw.delete(BASE + "delayed")
+    spoil(raw, recurring.id if suffix == "the run itself" else suffix)
+    before = twins.dump(QUEUE)
+    with pytest.raises(BrokenQueue):
+        await bull.schedule_next(recurring)
+    assert twins.dump(QUEUE) == before
+
+
+@pytest.mark.parametrize("how", ["removed", "vanished"])
+async def test_a_run_without_a_schedule_or_whose_job_vanished_has_no_next(
+    bull: Bull, raw: redis.Redis, twins: Twins, recurring: ClaimedJob, how: str
+) -> None:
+    raw.delete(BASE + ("repeat" if how == "removed" else recurring.id))
+    before = twins.dump(QUEUE)
+    assert not await bull.schedule_next(recurring)
+    assert twins.dump(QUEUE) == before
+
+
+@pytest.mark.parametrize(
+    "repeat", ["true", '"daily"', "[1]", '{"every":-5}', '{"cron":"61 * * * *"}', '{"cron":"* * * * *","tz":"Mars"}']
+)
+async def test_a_schedule_nobody_can_read_ends_and_is_named(
+    bull: Bull, raw: redis.Redis, claim: Claimer, enqueue: Enqueuer, repeat: str
+) -> None:
+    """The job itself runs; a Node worker would hold it until it is failed."""
+    await enqueue("a")
+    raw.hset(BASE + "a", "opts", '{"repeat":' + repeat + "}")
+    job = await claim()
+    with capture_logs() as logs:
+        assert not await bull.schedule_next(job)
+    assert [(line["log_level"], line["job_id"]) for line in logs] == [("error", "a")]
+    assert (await bull.finish(job, returnvalue="1", retention=KEEP)).settled is Settled.DONE
+
+
+async def test_a_debounce_key_that_names_nobody_swallows_no_job(bull: Bull, raw: redis.Redis) -> None:
+    raw.lpush(BASE + "de:x", "by hand")
+    added = await bull.enqueue(QUEUE, NewJob(id="a", data="{}", opts={"debounce": {"id": "x"}}))
+    assert added.created
+    assert await bull.remove(QUEUE, "a")
 
 
 async def test_an_entry_that_is_no_job_is_dropped_and_the_next_one_claimed(

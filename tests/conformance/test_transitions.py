@@ -7,6 +7,7 @@ says why is one where we differ on purpose; everything else must be equal.
 from __future__ import annotations
 
 import json
+from typing import Any
 
 import pytest
 
@@ -22,22 +23,49 @@ MINUTE_MS = 60_000
 
 # --------------------------------------------------------------------------------------------------- add
 
+PRIORITIES = [1, 3, 0, -1, -7, 2.5, 0.5, -0.5, 2**21, 2**53, 1e21, -1e21]
+
 FORMS = {
     "a number of Redis": (NewJob(id=None, data='{"a":1}'), {}),
     "an id": (NewJob(id="po-1", data='{"a":1}'), {}),
     "delayed": (NewJob(id="po-1", data="{}", delay_ms=MINUTE_MS), {"delay": MINUTE_MS}),
     "delayed, numbered": (NewJob(id=None, data="{}", delay_ms=MINUTE_MS), {"delay": MINUTE_MS}),
+    "a delay as text": (NewJob(id=None, data="{}", delay_ms=MINUTE_MS), {"delay": str(MINUTE_MS)}),
     "in front": (NewJob(id="po-1", data="{}", front=True), {"lifo": True}),
     "in front, later": (
         NewJob(id="po-1", data="{}", front=True, delay_ms=MINUTE_MS),
         {"lifo": True, "delay": MINUTE_MS},
     ),
-    "prioritised": (NewJob(id="po-1", data="{}", opts={"priority": 3}), {"priority": 3}),
-    "prioritised, later": (
-        NewJob(id="po-1", data="{}", opts={"priority": 3}, delay_ms=MINUTE_MS),
-        {"priority": 3, "delay": MINUTE_MS},
+    "in front, prioritised": (
+        NewJob(id="po-1", data="{}", opts={"priority": 5}, front=True),
+        {"priority": 5, "lifo": True},
     ),
+    **{
+        f"priority {priority}{later}": (
+            NewJob(id="po-1", data="{}", opts={"priority": priority}, delay_ms=delay_ms),
+            {"priority": priority} | ({"delay": delay_ms} if delay_ms else {}),
+        )
+        for priority in PRIORITIES
+        for later, delay_ms in {"": 0, ", later": MINUTE_MS}.items()
+    },
     "attempts": (NewJob(id="po-1", data="{}", attempts=3), {"attempts": 3}),
+    "attempts as text": (NewJob(id="po-1", data="{}", attempts=3), {"attempts": "3"}),
+    "backoff as number": (
+        NewJob(id="po-1", data="{}", opts={"backoff": {"type": "fixed", "delay": 250}}), {"backoff": 250},
+    ),
+    **{
+        f"{option} {value}": (NewJob(id="po-1", data="{}", opts={option: value}), {option: value})
+        for option, values in {
+            "backoff": [{"type": "exponential", "delay": 9}, {"type": "moon", "options": {"phase": 1}}],
+            "removeOnComplete": [True, False, 0, 5, {"age": 60}, {"age": 60, "count": 5}, {"count": 0}],
+            "removeOnFail": [True, False, 0, 5, {"age": 60}, {"age": 60, "count": 5}, {"count": 0}],
+            "timeout": [1234],
+            "stackTraceLimit": [0, 3],
+            "preventParsingData": [True, False],
+            "debounce": [{"id": "x"}, {"id": "x", "ttl": 60_000}, {"id": 7, "ttl": 60_000}],
+        }.items()
+        for value in values
+    },
     "upstream's options": (
         NewJob(
             id=None,
@@ -79,6 +107,20 @@ async def test_add_twice(twins: Twins) -> None:
     await twins.enqueue(NewJob(id="po-1", data='{"second":1}', delay_ms=MINUTE_MS), delay=MINUTE_MS)
 
 
+@pytest.mark.parametrize("ttl", [{}, {"ttl": 60_000}])
+async def test_a_debounced_job_gives_way_until_the_one_before_it_has_ended(twins: Twins, ttl: dict[str, int]) -> None:
+    """Or until its time is over, where there is one. Whoever adds; a duplicate id is told apart before."""
+    debounce = {"debounce": {"id": "x", **ttl}}
+    await twins.enqueue(NewJob(id="a", data="{}", opts=debounce), **debounce)
+    await twins.enqueue(NewJob(id="b", data="{}", opts=debounce), **debounce)
+    await twins.enqueue(NewJob(id="a", data="{}", opts=debounce), **debounce)
+    await twins.enqueue(NewJob(id=None, data="{}", opts=debounce, delay_ms=MINUTE_MS), **debounce, delay=MINUTE_MS)
+    await twins.given("c", **debounce)
+    await twins.claim()
+    await twins.finish("a")
+    await twins.enqueue(NewJob(id="d", data="{}", opts=debounce), **debounce)
+
+
 async def test_a_number_that_is_taken_is_stepped_over_where_bull_overwrites_the_job(
     bull: Bull, node: Node, twins: Twins
 ) -> None:
@@ -99,18 +141,41 @@ async def test_a_number_that_is_taken_is_stepped_over_where_bull_overwrites_the_
 async def test_claim_serves_in_bulls_order(twins: Twins) -> None:
     for job_id, opts in {
         "a": {}, "p3": {"priority": 3}, "p1": {"priority": 1}, "b": {}, "front": {"lifo": True},
-        "p1b": {"priority": 1}, "p9": {"priority": 9}, "c": {},
+        "p1b": {"priority": 1}, "p9": {"priority": 9}, "c": {}, "below": {"priority": -2}, "between": {"priority": 2.5},
+        "last": {"priority": 1e21}, "zero": {"priority": 0}, "below too": {"priority": -1},
     }.items():  # fmt: skip
         await twins.given(job_id, **opts)
-    for _ in range(8):
+    for _ in range(13):
         await twins.claim()
 
 
-@pytest.mark.parametrize("value", [0, 42, 99.5, {"percent": 10, "text": "é"}, "half", [1, None]])
+@pytest.mark.parametrize(
+    "value", [0, 42, 99.5, -1, {"percent": 10, "text": "é"}, "half", "", [1, None], {}, True, None]
+)
 async def test_progress(twins: Twins, value: object) -> None:
     await twins.given("a")
     await twins.claim()
     await twins.progress("a", value)
+
+
+async def test_data_and_log_that_node_writes_while_we_run_a_job(bull: Bull, twins: Twins) -> None:
+    await twins.given("a")
+    await twins.given_log("a", "before")
+    await twins.claim()
+    await twins.update("a", {"é": [1]})
+    await twins.given_log("a", "while it runs")
+    assert await bull.data(OURS, "a") == '{"é":[1]}'
+    await twins.finish("a")
+
+
+async def test_starts_are_counted_as_bull_counts_them(twins: Twins) -> None:
+    limit = RateLimit(3, 60_000)
+    await twins.limited(limit)
+    for job_id in ("a", "b", "c"):
+        await twins.given(job_id)
+    for count in ("1", "2", "3"):
+        await twins.claim(limit)
+        assert twins.raw.get(f"bull:{OURS}:limiter") == count
 
 
 async def test_renewing_takes_back_the_mark_of_the_stalled_check(bull: Bull, node: Node, twins: Twins) -> None:
@@ -176,7 +241,17 @@ async def test_fail_and_retry(twins: Twins, form: str, numbered: bool) -> None:
     await twins.fail(job_id)
 
 
-@pytest.mark.parametrize("opts", [{"priority": 2}, {"lifo": True}, {"priority": 5, "lifo": True}])
+@pytest.mark.parametrize(
+    "opts",
+    [
+        {"priority": 2},
+        {"lifo": True},
+        {"priority": 5, "lifo": True},
+        {"priority": -1},
+        {"priority": 2.5},
+        {"priority": 0},
+    ],
+)
 @pytest.mark.parametrize("paused", [False, True])
 async def test_a_retry_at_once_goes_where_bull_would_put_it(
     twins: Twins, opts: dict[str, object], paused: bool
@@ -255,10 +330,16 @@ async def test_a_job_that_was_moved_from_active_is_let_go_as_bull_lets_it_go(
     [
         (True, Retention(count=0)),
         (False, Retention()),
+        (0, Retention(count=0)),
         (2, Retention(count=2)),
+        (1000, Retention(count=1000)),
+        ({"count": 0}, Retention(count=0)),
         ({"count": 1}, Retention(count=1)),
+        ({"age": 0}, Retention(age_s=0)),
         ({"age": 3600}, Retention(age_s=3600)),
         ({"age": 1800, "count": 2}, Retention(age_s=1800, count=2)),
+        ({"age": 1800, "count": 1}, Retention(age_s=1800, count=1)),
+        ({"age": 1800, "count": 0}, Retention(age_s=1800, count=0)),
     ],
 )
 async def test_retention(twins: Twins, state: str, option: object, retention: Retention) -> None:
@@ -271,6 +352,19 @@ async def test_retention(twins: Twins, state: str, option: object, retention: Re
     await (twins.finish("d", None, retention) if state == "completed" else twins.fail("d", "boom", retention))
 
 
+async def test_not_more_than_a_hundred_are_let_go_at_once_where_bull_has_no_bound(
+    bull: Bull, node: Node, twins: Twins
+) -> None:
+    """On purpose: a shorter retention must not stop Redis for as long as ten thousand jobs take. The rest follows."""
+    for number in range(120):
+        twins.by_hand("ZADD", "completed", 1_700_000_000_000 + number, f"old-{number}")
+    await twins.given("a", removeOnComplete={"age": 60})
+    job = await twins.claim()
+    await node.job(THEIRS, "a", "moveToCompleted", 1, False, True)
+    await bull.finish(job, returnvalue="1", retention=Retention(age_s=60))
+    assert [twins.raw.zcard(f"bull:{queue}:completed") for queue in (THEIRS, OURS)] == [1, 21]
+
+
 async def test_a_debounce_without_end_ends_with_its_job(twins: Twins) -> None:
     for job_id, debounce in {"a": {"id": "x"}, "b": {"id": "y", "ttl": 60_000}}.items():
         await twins.given(job_id, debounce=debounce)
@@ -281,6 +375,11 @@ async def test_a_debounce_without_end_ends_with_its_job(twins: Twins) -> None:
 # --------------------------------------------------------------------------------------- delayed, stalled
 
 
+KINDS: dict[str, dict[str, Any]] = {
+    "a": {}, "p2": {"priority": 2}, "l": {"lifo": True}, "below": {"priority": -1}, "p2.5": {"priority": 2.5}, "b": {},
+}  # fmt: skip
+
+
 @pytest.mark.parametrize("paused", [False, True])
 async def test_promote(twins: Twins, paused: bool) -> None:
     await twins.given("w")
@@ -288,7 +387,7 @@ async def test_promote(twins: Twins, paused: bool) -> None:
     await twins.given("p5", priority=5)
     if paused:
         await twins.pause()
-    for job_id, opts in {"a": {}, "p2": {"priority": 2}, "l": {"lifo": True}}.items():
+    for job_id, opts in KINDS.items():
         await twins.given(job_id, delay=MINUTE_MS, **opts)
         await twins.promote(job_id)
 
@@ -305,11 +404,11 @@ async def test_promote_what_is_not_delayed(bull: Bull, node: Node, twins: Twins)
 async def test_what_is_due_is_promoted(twins: Twins, paused: bool) -> None:
     await twins.given("w")
     await twins.given("p5", priority=5)
-    for job_id, opts in {"a": {}, "p2": {"priority": 2}, "l": {"lifo": True}, "b": {}}.items():
+    for job_id, opts in KINDS.items():
         await twins.given(job_id, delay=MINUTE_MS, **opts)
     if paused:
         await twins.pause()
-    await twins.promote_due("a", "p2", "l", "b")
+    await twins.promote_due(*KINDS)
 
 
 async def test_promoting_does_not_announce_the_next_due_time(twins: Twins) -> None:
@@ -386,6 +485,34 @@ async def test_pause_arrive_resume(twins: Twins) -> None:
     await twins.resume()
 
 
+async def test_arrivals_of_every_kind_from_both_sides_while_paused_and_between(twins: Twins) -> None:
+    """New, retried, promoted, due and stalled ones: all wait with the others, and run in the order bull has."""
+    await twins.given("held", attempts=2)
+    await twins.claim()
+    for turn in ("first", "second"):
+        await twins.pause()
+        for kind, opts in KINDS.items():
+            await twins.given(f"{turn} {kind} of node", **opts)
+            await twins.enqueue(our_form(f"{turn} {kind} of us", opts), **opts)
+            await twins.given(f"{turn} {kind} later", delay=MINUTE_MS, **opts)
+        await twins.promote(f"{turn} b later")
+        await twins.promote_due(*(f"{turn} {kind} later" for kind in KINDS if kind != "b"))
+        await twins.resume()
+        await twins.given(f"{turn} between of node", priority=3)
+        await twins.enqueue(NewJob(id=f"{turn} between of us", data="{}"))
+        await twins.claim()
+    await twins.pause()
+    await twins.fail("held", retry_in_ms=0, only_we=[("waiting", "held")])
+    await twins.resume()
+    for _ in range(twins.raw.llen(f"bull:{OURS}:wait")):
+        await twins.claim()
+
+
+def our_form(job_id: str, opts: dict[str, Any]) -> NewJob:
+    """What we enqueue where bull adds with these options."""
+    return NewJob(job_id, "{}", opts={"priority": opts["priority"]} if "priority" in opts else {}, front="lifo" in opts)
+
+
 async def test_resume_keeps_what_a_stranger_pushed_into_wait_where_bull_destroys_it(
     bull: Bull, node: Node, twins: Twins
 ) -> None:
@@ -414,6 +541,36 @@ async def test_retry_by_hand(twins: Twins, paused: bool) -> None:
         await twins.pause()
     for job_id in ("a", "p", "l"):
         await twins.replay(job_id)
+
+
+@pytest.mark.parametrize("batch", [1, 2, 1000])
+@pytest.mark.parametrize("paused", [False, True])
+async def test_retry_all_by_hand(twins: Twins, paused: bool, batch: int) -> None:
+    """On purpose: each one is announced; bull is silent and a sleeping worker would not wake."""
+    failed = {"a": {}, "p": {"priority": 2}, "l": {"lifo": True}, "b": {}, "below": {"priority": -1}}
+    for number, (job_id, opts) in enumerate(failed.items()):
+        await twins.given_in("failed", job_id, **opts)
+        twins.by_hand("ZADD", "failed", 1_700_000_000_000 + number, job_id)
+    await twins.given("w")
+    await twins.given("p1", priority=1)
+    if paused:
+        await twins.pause()
+    assert await twins.replay_all(batch, only_we=[("waiting", job_id) for job_id in failed]) == len(failed)
+    if not paused:
+        for _ in range(7):
+            await twins.claim()
+
+
+async def test_retrying_all_spares_what_somebody_runs_where_bull_does_not(bull: Bull, node: Node, twins: Twins) -> None:
+    """On purpose: it was moved into failed by hand, and would be run twice at once."""
+    await twins.given_in("failed", "a", "b")
+    twins.by_hand("SET", "a:lock", "somebody")
+    await node.queue(THEIRS, "retryJobs")
+    assert await bull.replay_all(OURS) == 1
+    assert twins.raw.lrange(f"bull:{THEIRS}:wait", 0, -1) == ["b", "a"]
+    assert twins.raw.lrange(f"bull:{OURS}:wait", 0, -1) == ["b"]
+    assert await bull.state(OURS, "a") == "failed"
+    assert await bull.replay_all(OURS) == 0
 
 
 async def test_retrying_what_did_not_fail_changes_nothing_where_bull_strips_its_moments(
@@ -507,6 +664,66 @@ async def test_clean_frees_what_a_waiting_job_debounced(twins: Twins) -> None:
     await twins.given("a", debounce={"id": "x", "ttl": 60_000})
     twins.by_hand("HSET", "a", "timestamp", 1_700_000_000_000)
     assert await twins.clean("waiting", older_than_ms=1000, limit=10) == ["a"]
+
+
+# ------------------------------------------------------------------------------------------- obliterate
+
+
+async def everything(twins: Twins, node: Node, *, active: bool) -> None:
+    """Jobs in every state, a schedule, a log, and nothing in the order of the day."""
+    await twins.given_in("completed", "done", "done too")
+    await twins.given_in("failed", "dead")
+    await twins.given_log("dead", "a row")
+    if active:
+        await twins.given("runs")
+        await twins.claim()
+    await twins.given("later", delay=MINUTE_MS)
+    await twins.given("waits")
+    await twins.given("first", priority=1)
+    for queue in (THEIRS, OURS):
+        await node.queue(queue, "add", "report", {}, {"repeat": {"every": 7 * 24 * 60 * MINUTE_MS}})
+
+
+@pytest.mark.parametrize("batch", [1, 2, 1000])
+@pytest.mark.parametrize("paused", [False, True])
+@pytest.mark.parametrize(("active", "force"), [(False, False), (False, True), (True, True)])
+async def test_obliterate(twins: Twins, node: Node, batch: int, paused: bool, active: bool, force: bool) -> None:
+    await everything(twins, node, active=active)
+    if paused:
+        await twins.pause()
+    await twins.obliterate(force=force, batch=batch)
+    assert twins.dump(OURS) == {}
+
+
+async def test_a_queue_that_works_is_only_paused(bull: Bull, node: Node, twins: Twins) -> None:
+    await everything(twins, node, active=True)
+    with pytest.raises(NodeError, match="active jobs"):
+        await node.queue(THEIRS, "obliterate")
+    assert not await bull.obliterate(OURS)
+    twins.compare()
+    await twins.finish("runs")
+
+
+async def test_a_job_that_is_obliterated_while_it_runs_is_gone_for_its_holder(
+    bull: Bull, node: Node, twins: Twins
+) -> None:
+    await twins.given("a")
+    job = await twins.claim()
+    await twins.obliterate(force=True, batch=1000)
+    with pytest.raises(NodeError, match="Missing key for job a"):
+        await node.job(THEIRS, "a", "moveToCompleted", 1, False, True)
+    assert (await bull.finish(job, returnvalue="1", retention=Retention())).settled is Settled.GONE
+    assert twins.dump(OURS) == twins.dump(THEIRS) == {}
+
+
+async def test_an_obliterated_job_debounces_nobody_where_bull_forgets_the_key(
+    bull: Bull, node: Node, twins: Twins
+) -> None:
+    """On purpose: bull deletes the job first, and then asks it for the name of its key."""
+    await twins.given("a", debounce={"id": "x"})
+    await node.queue(THEIRS, "obliterate")
+    assert await bull.obliterate(OURS)
+    assert (list(twins.dump(THEIRS)), list(twins.dump(OURS))) == (["de:x"], [])
 
 
 # ------------------------------------------------------------------------------------- ours alone, limits

@@ -16,7 +16,7 @@ from typing import Any
 import redis
 
 from pipeline.queue.bull import Bull
-from pipeline.queue.job import ClaimedJob, ClaimNext, Failure, NewJob, Retention, Settled
+from pipeline.queue.job import ClaimedJob, ClaimNext, Failure, NewJob, RateLimit, Retention, Settled
 from tests.conformance.oracle import Node
 from tests.pipeline.queue.support import QUEUE
 
@@ -81,6 +81,10 @@ class Twins:
         if state in {"completed", "failed"}:
             self.by_hand("ZADD", state, at, job_id)
 
+    async def limited(self, limit: RateLimit) -> None:
+        """Bull's worker is limited; our claims say so themselves."""
+        await self._node.limit(THEIRS, limit.max, limit.duration_ms)
+
     # -- the steps -------------------------------------------------------------------------------
 
     async def enqueue(self, job: NewJob, /, name: str | None = None, **opts: object) -> None:
@@ -92,11 +96,14 @@ class Twins:
         await self._bull.enqueue(OURS, job)
         self.compare()
 
-    async def claim(self) -> ClaimedJob:
-        """Both take the next job, and with it, if it is a repeatable one, the duty to schedule its next run."""
+    async def claim(self, limit: RateLimit | None = None) -> ClaimedJob:
+        """Both take the next job, and with it, if it is a repeatable one, the duty to schedule its next run.
+
+        Bull's limit must have been set before (`limited`).
+        """
         theirs = await self._node.take(THEIRS)
         self._claims += 1
-        ours = await self._bull.claim(OURS, token=f"worker:{self._claims}", lease_ms=LEASE_MS)
+        ours = await self._bull.claim(OURS, token=f"worker:{self._claims}", lease_ms=LEASE_MS, limit=limit)
         assert isinstance(ours, ClaimedJob), ours
         assert ours.id == theirs["id"]
         await self._bull.schedule_next(ours)
@@ -157,6 +164,25 @@ class Twins:
     async def replay(self, job_id: str) -> None:
         await self._node.job(THEIRS, job_id, "retry")
         assert await self._bull.replay(OURS, job_id)
+        self.compare()
+
+    async def replay_all(self, count: int, **differs: Iterable[Message]) -> int:
+        await self._node.queue(THEIRS, "retryJobs", {"count": count})
+        replayed = 0
+        while some := await self._bull.replay_all(OURS, count):
+            replayed += some
+        self.compare(**differs)
+        return replayed
+
+    async def obliterate(self, *, force: bool, batch: int) -> None:
+        await self._node.queue(THEIRS, "obliterate", {"force": force, "count": batch})
+        assert await self._bull.obliterate(OURS, force=force, batch=batch)
+        self.compare()
+
+    async def update(self, job_id: str, data: object) -> None:
+        """A tool of Node's changes a job's data: we have no such verb, and must read what it wrote."""
+        for queue in BOTH:
+            await self._node.job(queue, job_id, "update", data)
         self.compare()
 
     async def remove(self, job_id: str) -> None:
@@ -231,18 +257,18 @@ class Twins:
                 return self.raw.smembers(key)
             case "zset":
                 scores = self.raw.zrange(key, 0, -1, withscores=True)
-                return [(member, self._score(suffix, int(score))) for member, score in scores]
+                return [(member, self._score(suffix, score)) for member, score in scores]
             case _ if suffix.endswith(":lock") or suffix == "stalled-check":
                 return "a token or a moment"
             case _:
                 return self.raw.get(key)
 
-    def _score(self, suffix: str, score: int) -> object:
+    def _score(self, suffix: str, score: float) -> object:
         match suffix:
             case "delayed":
                 return self._due(score // 4096), score % 4096
             case "completed" | "failed":
-                return moment(score)
+                return moment(int(score))
             case _:
                 return score
 

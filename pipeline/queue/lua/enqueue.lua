@@ -2,7 +2,7 @@
 --
 -- KEYS queue
 -- TOUCHES queue ALL_KEYS meta-paused {job_id} {job_id}:lock {job_id}:logs
--- FINDS queue *
+-- FINDS queue * de:*
 -- ARGV job_id name data opts timestamp delay_ms priority front
 -- RETURNS {'created', id, false} | {'exists', id, state}
 -- @include add

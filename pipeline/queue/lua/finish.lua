@@ -6,7 +6,7 @@
 -- TOUCHES queue ALL_KEYS meta-paused {job_id} {job_id}:lock {job_id}:logs
 -- TOUCHES successor_queue ALL_KEYS meta-paused {next_job_id} {next_job_id}:lock {next_job_id}:logs
 -- FINDS queue * *:lock *:logs de:*
--- FINDS successor_queue * *:lock
+-- FINDS successor_queue * *:lock de:*
 -- ARGV job_id token returnvalue event keep_age_ms keep_count next_job_id next_name next_data next_opts next_timestamp next_delay_ms next_priority next_front claim_token claim_lease_ms limit_max limit_ms through_claim_token through_claim_lease_ms through_limit_max through_limit_ms data_max
 -- RETURNS {'done' | 'lost' | 'gone', 'created' | 'exists' | false, claim | false, claim_through | false, broken | false}
 -- @include settle

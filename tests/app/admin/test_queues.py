@@ -111,6 +111,16 @@ async def test_a_dead_letter_is_retried_by_queue_and_job(client: httpx.AsyncClie
     )
 
 
+async def test_all_dead_letters_of_a_queue_are_retried_at_once(client: httpx.AsyncClient, bull: Bull) -> None:
+    jobs = [await dead_letter(bull) for _ in range(3)]
+    other = await dead_letter(bull, "shopify-sync")
+    answer = await client.post("/api/queue-admin/retry-failed", json={"queue": "ai-parsing"})
+    assert answer.json() == {"success": True, "message": "3 jobs wait in ai-parsing again", "retried": 3}
+    assert {await bull.state("ai-parsing", job) for job in jobs} == {"waiting"}
+    assert await bull.state("shopify-sync", other) == "failed"
+    assert (await client.post("/api/queue-admin/retry-failed", json={"queue": "mail"})).status_code == 404
+
+
 async def test_a_failed_run_is_retried_by_its_id(client: httpx.AsyncClient, bull: Bull, given: Given) -> None:
     await given.run("r", state="failed", failed_stage="shopify-sync", failure="no shop")
     job_id = (await client.post("/api/queue-admin/retry", json={"runId": "r"})).json()["jobId"]

@@ -90,6 +90,8 @@ async def enqueue(given: Given) -> None:
     await given.waiting(priority=1)
     await given.delayed()
     await given.bull.enqueue(QUEUE, NewJob(id="job-1", data="{}"))  # exists
+    for _ in range(2):
+        await given.waiting(debounce={"id": "x"})
 
 
 async def fail(given: Given) -> None:
@@ -99,7 +101,7 @@ async def fail(given: Given) -> None:
 
 
 async def finish(given: Given) -> None:
-    successors = (NewJob(id="next-1", data="{}"), NewJob(id=None, data="{}"))
+    successors = (NewJob(id="next-1", data="{}"), NewJob(id=None, data="{}", opts={"debounce": {"id": "x"}}))
     for number, successor in enumerate(successors):
         job = await given.active()
         await given.waiting()
@@ -117,6 +119,15 @@ async def list_jobs(given: Given) -> None:
     await given.waiting()
     await given.bull.list_jobs(QUEUE, "waiting")
     await given.bull.list_jobs(QUEUE, "completed")
+
+
+async def obliterate(given: Given) -> None:
+    await given.failed()
+    held = await given.active()
+    await given.delayed()
+    await given.bull.obliterate(QUEUE)
+    await given.bull.release(held)
+    await given.bull.obliterate(QUEUE, force=True)
 
 
 async def pause(given: Given) -> None:
@@ -156,6 +167,16 @@ async def renew(given: Given) -> None:
 
 async def replay(given: Given) -> None:
     await given.bull.replay(QUEUE, (await given.failed()).id)
+
+
+async def replay_all(given: Given) -> None:
+    for _ in range(2):
+        await given.failed()
+        await given.bull.replay_all(QUEUE)
+        await given.bull.pause(QUEUE)
+        await given.bull.replay_all(QUEUE)
+        await given.bull.resume(QUEUE)
+        await given.claimed()
 
 
 async def resume(given: Given) -> None:
@@ -203,7 +224,7 @@ async def sweep(given: Given) -> None:
 BRANCHES: dict[str, Callable[[Given], Awaitable[None]]] = {
     function.__name__.replace("list_jobs", "list"): function
     for function in (
-        *(adopt, claim, clean, counts, enqueue, fail, finish, list_jobs, pause, progress, promote),
-        *(release, remove, renew, replay, resume, retry, schedule, snooze, state, sweep),
+        *(adopt, claim, clean, counts, enqueue, fail, finish, list_jobs, obliterate, pause, progress, promote),
+        *(release, remove, renew, replay, replay_all, resume, retry, schedule, snooze, state, sweep),
     )
 }

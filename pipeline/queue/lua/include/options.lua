@@ -12,5 +12,6 @@ end
 
 -- Its priority; 0, which is none, for what is no number.
 local function priority_of(q, id)
-  return tonumber(redis.call('HGET', q .. id, 'priority') or 0) or 0
+  local priority = tonumber(redis.call('HGET', q .. id, 'priority') or 0) or 0
+  return priority == priority and priority or 0 -- "nan" is a number to tonumber, and to nobody else
 end

@@ -7,10 +7,11 @@ local function target_of(q)
 end
 
 -- Puts a job where it will be claimed and says so. The right end runs next: prioritised jobs gather there in
--- ascending order, `front` goes before them all, everything else queues up on the left.
+-- ascending order, `front` goes before them all, everything else queues up on the left. A priority below 0, which bull
+-- does not count, goes before them all too.
 local function push(q, id, priority, front)
   local target = target_of(q)
-  if priority > 0 then
+  if priority ~= 0 then
     redis.call('ZADD', q .. 'priority', priority, id)
     local not_after = redis.call('ZCOUNT', q .. 'priority', 0, priority)
     local pivot = redis.call('LINDEX', target, redis.call('LLEN', target) - (not_after - 1))
