@@ -1,6 +1,6 @@
 """Real servers for the tests that ask for them; the others pay nothing.
 
-    redis_url      an empty Redis (Valkey), checked for keys nobody expects afterwards
+    redis_url      an empty Redis (Valkey, or REDIS_PROGRAM), checked for keys nobody expects afterwards
     database_url   a database of the test's own, migrated, dropped afterwards
 
 One pair of servers serves one pytest process, so workers of pytest-xdist never meet.
@@ -9,10 +9,12 @@ One pair of servers serves one pytest process, so workers of pytest-xdist never 
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from itertools import count
+from pathlib import Path
 from urllib.parse import urlsplit
 
 import asyncpg
@@ -47,7 +49,8 @@ def servers_home() -> Iterator[Home]:
 @pytest.fixture(scope="session")
 def redis_server(servers_home: Home, expect_children: Callable[[], None]) -> Iterator[str]:
     """The URL of this process's Redis; tests take `redis_url`."""
-    with start_redis(servers_home, durable=False) as url:
+    program = os.environ.get("REDIS_PROGRAM")
+    with start_redis(servers_home, durable=False, program=Path(program) if program else None) as url:
         expect_children()
         yield url
 

@@ -15,9 +15,9 @@ ANSWER_S = 1.0
 
 
 @contextmanager
-def start_redis(home: Home, *, durable: bool = True) -> Iterator[str]:
-    """Run Valkey in `home` while the block runs; yields its URL."""
-    program = get_valkey()
+def start_redis(home: Home, *, durable: bool = True, program: Path | None = None) -> Iterator[str]:
+    """Run Valkey, or another such server, in `home` while the block runs; yields its URL."""
+    program = program or get_valkey()
     password = home.get_password("valkey")
     data = home.path / "valkey"
     data.mkdir(mode=0o700, exist_ok=True)
