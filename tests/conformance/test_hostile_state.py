@@ -19,6 +19,7 @@ from pipeline.queue.job import (
     ClaimNext,
     Empty,
     Failure,
+    Held,
     NewJob,
     RateLimit,
     Retention,
@@ -284,6 +285,65 @@ async def test_a_job_that_was_moved_from_active_belongs_to_whoever_moved_it(
         await verb(bull, running)
     assert await bull.state(QUEUE, "running") == target
     assert not raw.hexists(BASE + "running", "returnvalue")
+
+
+# ------------------------------------------------------------- upstream's own repair scripts, command by command
+
+
+async def test_a_job_that_was_failed_over_our_head_stays_failed_and_can_be_retried(
+    bull: Bull, node: Node, raw: redis.Redis, running: ClaimedJob, claim: Claimer
+) -> None:
+    """clear-stuck-jobs, fail-stuck-job: what is active for two minutes is failed, whoever holds its lock."""
+    await node.job(QUEUE, "running", "moveToFailed", "stuck", True)
+    for verb in SETTLING.values():
+        assert getattr(settled := await verb(bull, running), "settled", settled) is Settled.LOST
+    shown = await node.queue(QUEUE, "getJob", "running")
+    assert (shown["failedReason"], shown["returnvalue"]) == ("stuck", None)
+    assert await bull.replay(QUEUE, "running")
+    assert {(await claim()).id for _ in range(2)} == {"waits", "running"}
+
+
+async def test_a_job_that_was_retried_over_our_head_is_its_next_holders(bull: Bull, node: Node, claim: Claimer) -> None:
+    """The same scripts, on a job with attempts left."""
+    await node.queue(QUEUE, "add", {}, {"jobId": "a", "attempts": 3})
+    first = await claim()
+    await node.job(QUEUE, "a", "moveToFailed", "stuck", True)
+    second = await claim()
+    assert await bull.renew([Held(QUEUE, "a", first.token), Held(QUEUE, "a", second.token)], 30_000) == {first.token}
+    for verb in SETTLING.values():
+        assert getattr(settled := await verb(bull, first), "settled", settled) is Settled.LOST
+    assert (await bull.finish(second, returnvalue="1", retention=KEEP)).settled is Settled.DONE
+
+
+async def test_an_id_put_into_failed_as_into_a_set_makes_the_queue_red_until_it_is_mended(
+    bull: Bull, raw: redis.Redis, claim: Claimer, enqueue: Enqueuer
+) -> None:
+    """clear-stalled-jobs: LREM active, SADD failed; where nothing had failed yet, that makes a set of it."""
+    await enqueue("a", "b")
+    job = await claim()
+    raw.lrem(BASE + "active", 0, "a")
+    raw.sadd(BASE + "failed", "a")
+    with pytest.raises(BrokenQueue, match="failed is a set"):
+        await bull.claim(QUEUE, token="t", lease_ms=1000)
+    assert (await bull.finish(job, returnvalue="1", retention=KEEP)).settled is Settled.LOST
+    assert await bull.obliterate(QUEUE, force=True)
+    assert (await sweep(bull)).queues[QUEUE].broken is None
+
+
+async def test_a_pause_without_bulls_flag_holds_what_waited_until_somebody_resumes(
+    bull: Bull, node: Node, raw: redis.Redis, claim: Claimer, enqueue: Enqueuer
+) -> None:
+    """manage-upstash-queue: HSET meta, DEL paused, RENAMENX wait paused. Bull's workers run what comes, so do we."""
+    await enqueue("a", "b")
+    raw.hset(BASE + "meta", "paused", 1)
+    raw.delete(BASE + "paused")
+    raw.renamenx(BASE + "wait", BASE + "paused")
+    await enqueue("c")
+    assert (await claim()).id == "c"
+    assert await bull.claim(QUEUE, token="t", lease_ms=1000) == Empty()
+    await bull.resume(QUEUE)
+    assert [(await claim()).id for _ in range(2)] == ["a", "b"]
+    assert not await node.queue(QUEUE, "isPaused")
 
 
 async def test_null_retention_loses_no_job_as_it_does_in_node(
