@@ -7,11 +7,13 @@ run's id is an md5 over them, and two spellings of one schedule run it twice.
 from __future__ import annotations
 
 import hashlib
+import math
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime, tzinfo
+from datetime import UTC, datetime, timedelta, timezone, tzinfo
 from typing import Any
-from zoneinfo import ZoneInfo
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError, available_timezones
 
 from pipeline.queue import cron
 from pipeline.queue.wire import dump
@@ -74,10 +76,24 @@ def _next_ms(repeat: Mapping[str, Any], after_ms: int) -> int | None:
         if every != int(every) or every < 0:
             raise ValueError(f"every {every} ms")
         return (after_ms // int(every) + 1) * int(every)
-    zone = ZoneInfo(zone_name) if zone_name else None
+    zone = _zone(zone_name) if zone_name else None
     end_ms = _moment_ms(end, zone, zone) if end else None
     start_ms = _moment_ms(repeat["startDate"]) if repeat.get("startDate") else 0
     return cron.next_after(cron.parse(repeat["cron"]), max(after_ms, start_ms), zone, end_ms=end_ms)
+
+
+def _zone(name: str) -> tzinfo | None:
+    """The names luxon knows: IANA's in any case, `utc`, `utc+5:30`, and the machine's own zone."""
+    lowered = name.lower()
+    if lowered in {"local", "system"}:
+        return None
+    if offset := re.fullmatch(r"(?:utc|gmt)|utc([+-]\d{1,2})(?::(\d\d))?", lowered):
+        hours, minutes = int(offset[1] or 0), int(offset[2] or 0)
+        return timezone(timedelta(hours=hours, minutes=math.copysign(minutes, hours)))
+    try:
+        return ZoneInfo(name)
+    except ZoneInfoNotFoundError:
+        return ZoneInfo(next((known for known in available_timezones() if known.lower() == lowered), name))
 
 
 def _schedule(name: str, named: str, repeat: Mapping[str, Any]) -> str:
