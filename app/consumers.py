@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import re
 from typing import TYPE_CHECKING
 
 from pipeline.errors import CommandRefused
@@ -40,10 +41,10 @@ class ConsumerWatch:
 async def foreign_consumers(commands: Commands, prefix: str, queues: Sequence[str]) -> list[str]:
     """Each queue that a bull worker listens to, with the address it does so from.
 
-    bull names the connection it blocks on `<prefix>:<base64 of the queue's name>`; ours are named otherwise and
-    never block. Empty also where the server hides its clients.
+    bull names the connection it blocks on, as `_worker_names` says; ours are named otherwise and never block.
+    Empty also where the server hides its clients.
     """
-    names = {f"{prefix}:{base64.b64encode(queue.encode()).decode()}": queue for queue in queues}
+    names = _worker_names(prefix, queues)
     try:
         listed = str(await commands.call("CLIENT", "LIST"))
     except CommandRefused:
@@ -51,7 +52,18 @@ async def foreign_consumers(commands: Commands, prefix: str, queues: Sequence[st
     found = []
     for line in listed.splitlines():
         fields = dict(part.partition("=")[::2] for part in line.split())
-        queue = names.get(fields.get("name", ""))
-        if queue is not None:
+        worker = names.fullmatch(fields.get("name", ""))
+        if worker is not None:
+            queue = base64.b64decode(worker["queue"]).decode()
             found.append(f"{queue} is consumed by a bull worker at {fields.get('addr', 'an unknown address')}")
     return sorted(found)
+
+
+def _worker_names(prefix: str, queues: Sequence[str]) -> re.Pattern[str]:
+    """`<prefix>:<base64 of the queue's name>`, and behind it whatever is no base64 (wire spec 5.1).
+
+    Bull itself asks only how a name begins. It so takes a worker of `shopify-sync-old` for one of `shopify-sync`:
+    three characters make four of base64, so that one encoded name may begin with another.
+    """
+    encoded = "|".join(re.escape(base64.b64encode(queue.encode()).decode()) for queue in queues)
+    return re.compile(rf"{re.escape(prefix)}:(?P<queue>{encoded})([^A-Za-z0-9+/=].*)?")

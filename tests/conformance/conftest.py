@@ -27,20 +27,23 @@ def clock() -> Clock:
 
 
 @pytest.fixture(scope="session")
-def node_process(
-    request: pytest.FixtureRequest, redis_server: str, expect_children: Callable[[], None]
-) -> Iterator[Node]:
-    """One Node process with npm bull for all tests, 4.16.5 unless a test asks for `EVERY_RELEASE`.
-
-    `npm ci` in tests/interop installs it.
-    """
+def node_program() -> str:
+    """Node, with npm bull where our programs look for it; `npm ci` in tests/interop installs it."""
     program = shutil.which("node")
     require(program, "no node on this machine: the tests against npm bull need it")
     needed = json.loads((INTEROP / "package.json").read_text())["dependencies"]
     missing = [name for name in needed if not (INTEROP / "node_modules" / name).is_dir()]
     require(not missing, f"{', '.join(missing)} not installed: run `npm ci` in tests/interop")
     assert program is not None
-    with npm_bull(program, redis_server, release=getattr(request, "param", LAST_RELEASE)) as driven:
+    return program
+
+
+@pytest.fixture(scope="session")
+def node_process(
+    request: pytest.FixtureRequest, node_program: str, redis_server: str, expect_children: Callable[[], None]
+) -> Iterator[Node]:
+    """One Node process with npm bull for all tests, 4.16.5 unless a test asks for `EVERY_RELEASE`."""
+    with npm_bull(node_program, redis_server, release=getattr(request, "param", LAST_RELEASE)) as driven:
         expect_children()
         yield driven
 

@@ -2,28 +2,25 @@
 
 from __future__ import annotations
 
-import shutil
 from pathlib import Path
 
 import pytest
 
 from app.settings import Settings
 from tests.chaos.conftest import sandbox
-from tests.conformance.conftest import node, node_process
+from tests.conformance.conftest import node, node_process, node_program
 from tests.conformance.oracle import Node
 from tests.shop import settings_for
 from tests.walkthrough.upstream import Upstream
 
-__all__ = ["node", "node_process", "sandbox"]
+__all__ = ["node", "node_process", "node_program", "sandbox"]
 
 
 @pytest.fixture
-def upstream(node: Node, redis_url: str, tmp_path: Path) -> Upstream:
-    program = shutil.which("node")
-    assert program is not None  # or `node` had been skipped
+def upstream(node: Node, node_program: str, redis_url: str, tmp_path: Path) -> Upstream:
     storage = tmp_path / "storage"
     storage.mkdir()
-    return Upstream(program, redis_url, storage)
+    return Upstream(node_program, redis_url, storage)
 
 
 @pytest.fixture

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import re
 from collections.abc import Callable
 from dataclasses import replace
@@ -131,6 +132,25 @@ async def test_a_bull_worker_on_our_queues_is_named(connections: Connections) ->
     await connections.commands.call("CLIENT", "SETNAME", "bull:c2hvcGlmeS1zeW5j")
     [found] = await foreign_consumers(connections.commands, "bull", flow.NAMES)
     assert found.startswith("shopify-sync is consumed by a bull worker at 127.0.0.1:")
+
+
+async def test_a_name_with_a_suffix_is_a_worker_of_that_queue_alone(connections: Connections) -> None:
+    for queue in flow.NAMES:
+        await connections.commands.call("CLIENT", "SETNAME", f"{bull_name(queue)}:w:jo")
+        [found] = await foreign_consumers(connections.commands, "bull", flow.NAMES)
+        assert found.startswith(f"{queue} is")
+
+
+async def test_a_worker_of_a_queue_whose_name_only_begins_like_ours_is_not_ours(connections: Connections) -> None:
+    """Of names whose length is a multiple of three, bull's own getWorkers does not see the end."""
+    for longer in [queue + more for queue in flow.NAMES for more in ("s", "-old")]:
+        await connections.commands.call("CLIENT", "SETNAME", bull_name(longer))
+        assert await foreign_consumers(connections.commands, "bull", flow.NAMES) == []
+
+
+def bull_name(queue: str) -> str:
+    """What bull calls the connection on which it blocks."""
+    return f"bull:{base64.b64encode(queue.encode()).decode()}"
 
 
 async def test_a_probe_asks_redis_for_its_clients_once_a_minute(connections: Connections) -> None:
