@@ -503,6 +503,7 @@ class Runner:
         self._heartbeat.drop(job)
         with anyio.CancelScope(shield=True):
             await self._insist(lambda: self._bull.release(job))
+        self._reach("released")
         return Settlement(Outcome.RELEASED)
 
     async def _lose(self, ready: Ready) -> Settlement:

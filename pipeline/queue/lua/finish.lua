@@ -54,11 +54,9 @@ local has_successor = next_data ~= '' -- KEYS[2] is some other key of ours if it
 local successor_broken = has_successor and unfit_to_add(successor_q, next_job_id)
 
 local refused = settle(q, job_id, token)
-if refused == 'done' then
+if refused then -- whatever has become of the job since: what was claimed with it is held, and nobody else knows
   local claim, through = claimed_before(q, claim_token), claimed_before(successor_q, through_claim_token)
   return { refused, false, claim or false, through or false, false }
-elseif refused then
-  return { refused, false, false, false, false }
 end
 
 redis.call('HSET', q .. job_id, 'returnvalue', returnvalue)

@@ -109,3 +109,19 @@ async def test_an_enqueue_with_an_id_may_be_sent_again(redis_url: str) -> None:
         await line.lose(line.bull.enqueue(NEXT, NewJob(id="n", data="{}")))
         assert not (await line.bull.enqueue(NEXT, NewJob(id="n", data="{}"))).created
         assert (await line.bull.counts(NEXT)).waiting == 1
+
+
+async def test_a_claim_that_came_with_a_lost_reply_is_told_although_the_finished_job_is_gone(redis_url: str) -> None:
+    """Somebody removed it meanwhile. What was claimed in its place would lie for a lease, and count as stalled."""
+    async with bad_line(redis_url) as line:
+        job = await claimed(line, "w:1")
+
+        def finish() -> Awaitable[FinishReply]:
+            return line.bull.finish(job, returnvalue="1", retention=KEEP, claim_next=ClaimNext("w:2", 30_000))
+
+        await line.lose(finish())
+        assert await line.bull.remove(QUEUE, "a")
+        again = await finish()
+        assert again.settled is Settled.GONE
+        assert isinstance(again.next, ClaimedJob)
+        assert again.next.id == "b"
