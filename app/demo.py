@@ -18,7 +18,7 @@ from typing import Any
 import anyio
 import httpx
 
-from app import logs
+from app import logs, stop_signals
 from app.admin.server import serve_admin
 from app.bootstrap import open_worker
 from app.core import Core, open_core
@@ -32,7 +32,7 @@ from app.embedded.home import write_private
 from app.embedded.sandbox import start_sandbox
 from app.enqueue import enqueue_next, enqueue_upload
 from app.settings import Settings, load_settings
-from app.worker_main import check_start, work
+from app.worker_main import Stop, check_start, work
 from pipeline.domain.merchant import Merchant, MerchantSettings
 
 SAMPLES = Path(__file__).resolve().parents[1] / "samples"
@@ -162,7 +162,9 @@ async def _serve(installation: Installation, screen: Screen) -> None:
         screen.say(f"The shop: [link]{installation.sandbox}[/link]   Merchant: {MERCHANT}")
         screen.say("Commands in another terminal find all this after: [bold]set -a; . .data/env; set +a[/bold]")
         screen.say("Ctrl-C ends everything.")
-        await work(core, started=lambda page: screen.say(f"The page: [link]{page}[/link]"))
+        stop = Stop()
+        with stop_signals.told(asyncio.get_running_loop(), stop.hear):
+            await work(core, stop, started=lambda page: screen.say(f"The page: [link]{page}[/link]"))
 
 
 @asynccontextmanager

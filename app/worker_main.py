@@ -6,12 +6,14 @@ Exit codes: 0 after a clean stop, 1 when the installation refuses to start (the 
 
 from __future__ import annotations
 
+import asyncio
 import signal
 from collections.abc import Callable, Iterator
 
 import anyio
 import structlog
 
+from app import stop_signals
 from app.admin.metrics import Metrics
 from app.admin.server import CannotServeError, serve_admin
 from app.bootstrap import open_worker
@@ -36,6 +38,7 @@ class RefusedToStartError(RuntimeError):
 
 def main(settings: Settings) -> int:
     """Run until SIGTERM or SIGINT."""
+    stop_signals.leave_when_told()
     code = 0
     try:
         anyio.run(_main, settings)
@@ -43,6 +46,7 @@ def main(settings: Settings) -> int:
         for error in _singly(refused):
             _log.error("refused to start", reason=str(error))
         code = 1
+    stop_signals.ignore()
     return code
 
 
@@ -56,34 +60,51 @@ def _singly(group: BaseExceptionGroup[Exception]) -> Iterator[Exception]:
 
 
 async def _main(settings: Settings) -> None:
-    async with open_core(settings) as core:
-        await work(core)
-        leave_within(LEAVE_WITHIN_S)
+    stop = Stop()
+    with stop_signals.told(asyncio.get_running_loop(), stop.hear):
+        async with open_core(settings) as core:
+            await work(core, stop)
+            leave_within(LEAVE_WITHIN_S)
 
 
-async def work(core: Core, *, started: Callable[[str], None] = lambda _page: None) -> None:
+class Stop:
+    """What a signal does: nothing new is started, and a worker that runs is told, each time anew."""
+
+    def __init__(self) -> None:
+        self.heard = anyio.Event()
+        self.starting = anyio.CancelScope()
+        """Holds what waits for servers: one that is not there yet must not keep us from stopping."""
+        self.worker: Worker | None = None
+
+    def hear(self, number: signal.Signals) -> None:
+        """Called on the loop for each signal."""
+        _log.info("signal received", signal=number.name)
+        self.heard.set()
+        self.starting.cancel()
+        if self.worker is not None:
+            self.worker.stop()
+
+
+async def work(core: Core, stop: Stop, *, started: Callable[[str], None] = lambda _page: None) -> None:
     """Serve the page, and consume the stages this process is for, until a signal comes."""
+    metrics = Metrics()
     async with anyio.create_task_group() as tasks:
-        with anyio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
-            stopping = anyio.Event()
-            starting = anyio.CancelScope()  # a server that is not there yet must not keep us from stopping
-            metrics = Metrics()
-            async with open_worker(core, observe=metrics.attempt_settled) as worker:
-                watchdog = watchdog_of(core.settings, worker, metrics)
-                tasks.start_soon(lambda: serve_admin(core, worker, metrics, started, watchdog))
-                tasks.start_soon(_stop_on, signals, worker, stopping, starting)
-                if core.settings.stage_names:
-                    with starting:
-                        await check_start(core)
-                    if not stopping.is_set():
-                        _log.info("worker started", worker=core.name, stages=list(core.settings.stage_names))
-                        tasks.start_soon(watchdog.run)
-                        await worker.run()
-                else:
-                    _log.info("serving the page only", worker=core.name)
+        async with open_worker(core, observe=metrics.attempt_settled) as worker:
+            watchdog = watchdog_of(core.settings, worker, metrics)
+            tasks.start_soon(lambda: serve_admin(core, worker, metrics, started, watchdog))
+            if core.settings.stage_names:
+                with stop.starting:
+                    await check_start(core)
+                if not stop.heard.is_set():
+                    _log.info("worker started", worker=core.name, stages=list(core.settings.stage_names))
+                    stop.worker = worker
                     tasks.start_soon(watchdog.run)
-                    await stopping.wait()
-            tasks.cancel_scope.cancel()
+                    await worker.run()
+            else:
+                _log.info("serving the page only", worker=core.name)
+                tasks.start_soon(watchdog.run)
+                await stop.heard.wait()
+        tasks.cancel_scope.cancel()
 
 
 def watchdog_of(settings: Settings, worker: Worker, metrics: Metrics) -> Watchdog:
@@ -96,14 +117,6 @@ def watchdog_of(settings: Settings, worker: Worker, metrics: Metrics) -> Watchdo
     )
     rounds = (lambda: worker.rounds) if config.stages else dict
     return Watchdog(limits, worker.clock, rounds=rounds, lag_seen=metrics.loop_was_late)
-
-
-async def _stop_on(signals: object, worker: Worker, stopping: anyio.Event, starting: anyio.CancelScope) -> None:
-    async for number in signals:  # type: ignore[attr-defined]  # anyio gives the receiver no public type
-        _log.info("signal received", signal=signal.Signals(number).name)
-        stopping.set()
-        starting.cancel()
-        worker.stop()
 
 
 async def check_start(core: Core) -> None:
