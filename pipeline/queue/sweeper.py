@@ -24,6 +24,10 @@ if TYPE_CHECKING:
 SPREAD = 0.1
 """Share of a pause left to chance, so that replicas started together do not sweep together."""
 
+PASSES = 2
+"""Guard periods that may go by between two sweeps that look for stalled jobs: a replica that found the guard held
+comes again after a whole one, and the one that held it may have died."""
+
 _log = structlog.get_logger()
 
 
@@ -58,10 +62,13 @@ class Sweeper:
 
     async def run_once(self) -> SweepReport:
         """Sweep, report, and decide when to sweep next."""
+        # The guard ends before our own next sweep, or we should find it held by ourselves every other time. And a
+        # check is due early, so that the sweep that makes it comes at `stalled_s` at the latest: what crashed runs
+        # again within its lease and that time.
         report = await self._bull.sweep(
             self._queues,
-            guard_ms=round(self._guard_s * 1000),
-            stalled_interval_ms=round(self._stalled_s * 1000),
+            guard_ms=round(self._guard_s * (1 - SPREAD) * 1000),
+            stalled_interval_ms=round(max(self._stalled_s - PASSES * self._guard_s, self._stalled_s / 2) * 1000),
         )
         now = self._clock.monotonic()
         self._redis_ahead_s = report.now_ms / 1000 - now

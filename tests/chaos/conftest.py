@@ -9,7 +9,10 @@ import pytest
 from app.embedded import Home
 from app.embedded.sandbox import start_sandbox
 from tests.chaos import doomed
+from tests.conformance.conftest import node, node_process, node_program
 from tests.shop import DOMAIN, TOKEN
+
+__all__ = ["node", "node_process", "node_program"]
 
 
 @pytest.fixture(scope="session")

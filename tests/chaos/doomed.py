@@ -26,7 +26,7 @@ RELEASED = "released"
 EFFECT_GAPS = ("intent", "vendor-call", "confirm")
 
 CONTEXT = multiprocessing.get_context("forkserver")
-CONTEXT.set_forkserver_preload([__name__, "tests.chaos.replica"])
+CONTEXT.set_forkserver_preload([__name__, "tests.chaos.replica", "tests.chaos.crew"])
 
 
 def start_server() -> None:

@@ -21,11 +21,11 @@ from tests.shop import DOMAIN, shop_state, variants_by_sku
 LOOK_EVERY_S = 0.05
 
 
-async def until(true: Callable[[], Awaitable[bool]], *, within_s: float = 30.0) -> None:
+async def until(true: Callable[[], Awaitable[bool]], *, within_s: float = 30.0, every_s: float = LOOK_EVERY_S) -> None:
     """Wait for a condition, not for a time."""
     with anyio.fail_after(within_s):
         while not await true():
-            await anyio.sleep(LOOK_EVERY_S)
+            await anyio.sleep(every_s)
 
 
 async def rows(core: Core, statement: Select[Any]) -> list[dict[str, Any]]:

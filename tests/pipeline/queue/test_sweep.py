@@ -151,6 +151,22 @@ async def test_the_sweeper_is_quick_while_there_is_work_and_slow_without(
     assert len(reports) == 2
 
 
+async def test_a_check_is_never_late_even_if_the_replica_whose_turn_it_was_has_died(
+    bull: Bull, clock: MovedClock, raw: redis.Redis, enqueue: Enqueuer
+) -> None:
+    """Worst case: it is due just after a sweep, whose guard has just not ended when another replica comes."""
+
+    async def ignore(_: SweepReport) -> None:
+        pass
+
+    await enqueue("a")
+    sweeper = Sweeper(bull, clock, [QUEUE], on_report=ignore, random=lambda: 1.0, guard_s=5, stalled_s=60)
+    await sweeper.run_once()
+    due_in_s, guarded_s = raw.pttl(BASE + "stalled-check") / 1000, raw.pttl("bull:po:guard") / 1000
+    assert 0 < guarded_s <= sweeper.next_in_s
+    assert 0 < due_in_s <= 60 - guarded_s - 5
+
+
 async def test_the_sweeper_is_there_when_a_job_is_due_and_when_nudged(
     bull: Bull, clock: MovedClock, raw: redis.Redis
 ) -> None:
