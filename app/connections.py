@@ -56,6 +56,13 @@ async def open_connections(
     of every change of state. In a cluster `commands` and `leases` move to the node that has `slot` (`Keys.slot`);
     what is published is heard on any of them.
     """
+
+    def changed(state: ConnectionState) -> None:
+        if state.state == "reconnecting":
+            for link in links:
+                link.doubt()
+        on_change(state)
+
     config = LinkConfig(
         address=Address.parse(url),
         client_name=name,
@@ -63,7 +70,7 @@ async def open_connections(
         call_timeout_s=call_timeout_s,
         ping_s=ping_s,
         random=random,
-        on_change=on_change,
+        on_change=changed,
         slot=slot,
     )
     commands = CommandLink("commands", clock, config, fail_fast=False)

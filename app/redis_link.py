@@ -3,6 +3,9 @@
 `CommandLink` takes calls from any number of tasks. They wait for a future each; the owner sends all that is
 pending as one pipeline and hands the replies out in order. A cancelled caller leaves its place in that order
 untouched. `EventLink` listens.
+
+A socket that nothing went over for long is doubted: asked for a sign of life, and given up without one. So is a
+socket whose neighbour was lost, because a line that dies without a word takes the silent ones too.
 """
 
 from __future__ import annotations
@@ -11,6 +14,7 @@ import asyncio
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
 
+import anyio
 import hiredis
 import structlog
 
@@ -33,6 +37,9 @@ RECONNECT_CAP_S = 5.0
 LASTED_S = 10.0
 """A socket that lasted so long was a good one. A server that lets us in and throws us out is not asked faster."""
 
+NOT_HERE = frozenset({"READONLY", "MASTERDOWN", "NOAUTH"})
+"""Said by a server that became a replica, or forgot who we are: a new socket may lead to the primary, and logs in."""
+
 _PING = pack("PING")
 _log = structlog.get_logger()
 
@@ -48,6 +55,7 @@ class ConnectionState:
     since: datetime
     last_error: str | None = None
     reconnects: int = 0
+    changes: int = 0
     retry_in_s: float | None = None
 
 
@@ -59,8 +67,9 @@ class LinkConfig:
     client_name: str
     connect_timeout_s: float
     call_timeout_s: float
+    """How long a command may wait to be sent, and the other side may be silent while it owes a reply."""
     ping_s: float
-    """A socket that was silent for so long is asked for a sign of life; providers cut idle ones at 300 s."""
+    """A socket that nothing went over for so long is asked for a sign of life; providers cut idle ones at 300 s."""
     random: Random
     on_change: Callable[[ConnectionState], None]
     slot: int | None = None
@@ -76,24 +85,56 @@ class _Link:
         self._config = config
         self._address = config.address
         self._news = asyncio.Event()
+        self._doubted = False
+        self._used_at = clock.monotonic()
 
     async def own(self) -> None:
         """Own the socket until cancelled."""
-        failures = 0
         try:
-            while True:
-                opened_at = self._clock.monotonic()
-                try:
-                    with await self._open() as sock:
-                        self._enter("ready")
-                        await self._serve(sock)
-                except SocketLost as lost:
-                    lasted_s = self._clock.monotonic() - opened_at
-                    failures = 1 if lasted_s > LASTED_S else failures + 1
-                    await self._back_off(failures, str(lost))
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(self._doubt_when_silent)
+                await self._keep_open()
         finally:
             self._enter("closed")
             self._on_closed()
+
+    def doubt(self) -> None:
+        """Ask the socket for a sign of life, unless it gives one by itself."""
+        self._doubted = True
+        self._used_at = self._clock.monotonic()
+        self._news.set()
+
+    async def _doubt_when_silent(self) -> None:
+        while True:
+            left_s = self._used_at + self._config.ping_s - self._clock.monotonic()
+            if left_s > 0:
+                await self._clock.sleep(left_s)
+            else:
+                self.doubt()
+
+    def _used(self) -> None:
+        """Something is going over the socket, which is as good as a PING."""
+        self._doubted = False
+        self._used_at = self._clock.monotonic()
+
+    async def _keep_open(self) -> None:
+        failures = 0
+        while True:
+            ready_at = None
+            try:
+                with await self._open() as sock:
+                    await self._prepare(sock)
+                    self._enter("ready")
+                    self._used()
+                    ready_at = self._clock.monotonic()
+                    await self._serve(sock)
+            except SocketLost as lost:
+                lasted = ready_at is not None and self._clock.monotonic() - ready_at > LASTED_S
+                failures = 1 if lasted else failures + 1
+                await self._back_off(failures, str(lost))
+
+    async def _prepare(self, sock: RedisSocket) -> None:
+        """Do what has to be done before a fresh socket counts as ready."""
 
     async def _serve(self, sock: RedisSocket) -> None:
         raise NotImplementedError
@@ -127,6 +168,7 @@ class _Link:
             since=self._clock.now() if changed else self.state.since,
             last_error=error or self.state.last_error,
             reconnects=self.state.reconnects + (changed and state == "reconnecting"),
+            changes=self.state.changes + changed,
             retry_in_s=retry_in_s,
         )
         if changed:
@@ -158,7 +200,7 @@ class _Request:
     def expire(self, timeout_s: float) -> None:
         """Give up on a command that was never sent. One that was sent is the owner's to judge."""
         if not self.sent:
-            self.fail(RedisUnavailable(f"not connected to Redis within {timeout_s:g} s"))
+            self.fail(RedisUnavailable(f"not sent to Redis within {timeout_s:g} s"))
 
     def answer(self, reply: Any) -> None:
         if isinstance(reply, hiredis.ReplyError):
@@ -180,20 +222,21 @@ class CommandLink(_Link):
     def __init__(self, name: str, clock: Clock, config: LinkConfig, *, fail_fast: bool) -> None:
         super().__init__(name, clock, config)
         self._fail_fast = fail_fast
-        self._pending: list[_Request] = []
+        self._pending: dict[_Request, None] = {}  # in order; a caller that gives up takes its request out
 
     async def call(self, *args: Argument) -> Any:
         """Send one command; see `pipeline.queue.bull.Commands`."""
         self._admit()
         timeout_s = self._config.call_timeout_s
         request = _Request(pack(*args))
-        self._pending.append(request)
+        self._pending[request] = None
         self._news.set()
         expiry = asyncio.get_running_loop().call_later(timeout_s, request.expire, timeout_s)
         try:
             return await request.reply
         finally:
             expiry.cancel()
+            self._pending.pop(request, None)
 
     async def run(self, script: Script, keys: Sequence[str], args: Sequence[Argument]) -> Any:
         """EVALSHA; a server that does not know the script (restarted, failed over) gets its source."""
@@ -223,43 +266,39 @@ class CommandLink(_Link):
                         request.fail(ReplyLost("the connection ended before the reply came"))
 
     async def _next_batch(self, sock: RedisSocket) -> list[_Request]:
-        """Wait for commands; after a long silence, make one up."""
-        try:
-            async with asyncio.timeout(self._config.ping_s):
-                while True:
-                    sock.raise_if_lost()
-                    batch = [request for request in self._pending if not request.reply.done()]
-                    self._pending.clear()
-                    if batch:
-                        return batch
-                    self._news.clear()
-                    await self._news.wait()
-        except TimeoutError:
-            return [_sign_of_life()]
+        """Wait for commands; for a socket in doubt, make one up."""
+        while True:
+            sock.raise_if_lost()
+            sock.raise_if_unasked()
+            batch = [request for request in self._pending if not request.reply.done()]
+            self._pending.clear()
+            if not batch and self._doubted:
+                batch = [_sign_of_life()]
+            if batch:
+                self._used()
+                return batch
+            self._news.clear()
+            await self._news.wait()
 
     async def _exchange(self, sock: RedisSocket, batch: list[_Request]) -> None:
-        """Send a batch and hand out its replies. A socket that does not answer in time is given up."""
+        """Send a batch and hand out its replies. A socket that falls silent meanwhile is given up."""
         for request in batch:
             request.sent = True
         sock.write(b"".join([request.packed for request in batch]))
-        demoted = False
         moved: list[_Request] = []
-        try:
-            async with asyncio.timeout(self._config.call_timeout_s):
-                for request in batch:
-                    reply = await sock.reply()
-                    if self._follow(reply):
-                        moved.append(request)
-                        continue
-                    request.answer(reply)
-                    demoted = demoted or _is_readonly(reply)
-        except TimeoutError:
-            raise SocketLost(f"no reply within {self._config.call_timeout_s:g} s") from None
+        not_here = ""
+        for request in batch:
+            reply = await sock.reply(within_s=self._config.call_timeout_s)
+            if self._follow(reply):
+                moved.append(request)
+                continue
+            request.answer(reply)
+            not_here = not_here or _not_here(reply)
         if moved:
             self._put_back(moved)
             raise SocketLost(f"our slot is on {self._address.host}:{self._address.port}")
-        if demoted:
-            raise SocketLost("this server became a replica")  # the name may lead to the new primary
+        if not_here:
+            raise SocketLost(not_here)
 
     def _follow(self, reply: Any) -> bool:
         """Whether a cluster sends us to another node for our slot: the next socket leads there."""
@@ -274,7 +313,7 @@ class CommandLink(_Link):
         """Let them go first on the next socket: a node that sends us elsewhere has not run them."""
         for request in requests:
             request.sent = False
-        self._pending[:0] = requests
+        self._pending = dict.fromkeys(requests) | self._pending
 
     def _on_closed(self) -> None:
         for request in self._pending:
@@ -282,8 +321,9 @@ class CommandLink(_Link):
         self._pending.clear()
 
 
-def _is_readonly(reply: Any) -> bool:
-    return isinstance(reply, hiredis.ReplyError) and code_of(str(reply)) == "READONLY"
+def _not_here(reply: Any) -> str:
+    """Return what the server said if it means that this socket is of no use, whatever we ask it."""
+    return str(reply) if isinstance(reply, hiredis.ReplyError) and code_of(str(reply)) in NOT_HERE else ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -299,7 +339,9 @@ class EventLink(_Link):
     def __init__(self, name: str, clock: Clock, config: LinkConfig) -> None:
         super().__init__(name, clock, config)
         self._wanted: _Subscription | None = None
-        self._subscribed: _Subscription | None = None
+        self._asked: _Subscription | None = None
+        self._confirmed: _Subscription | None = None
+        self._owed = False
 
     async def listen(
         self,
@@ -316,29 +358,41 @@ class EventLink(_Link):
         finally:
             self._wanted = None
 
+    async def _prepare(self, sock: RedisSocket) -> None:
+        """Subscribe again: a server that refuses us that is not ready."""
+        self._asked = self._confirmed = None
+        self._owed = False
+        while self._wanted is not None and self._wanted is not self._confirmed:
+            await self._step(sock)
+
     async def _serve(self, sock: RedisSocket) -> None:
-        self._subscribed = None
         while True:
-            if self._wanted is not None and self._must_subscribe():
-                self._subscribed = self._wanted
-                sock.write(pack("PSUBSCRIBE", *self._wanted.patterns))
-            message = await self._next(sock)
-            if message is not None:
-                self._pass_on(message)
+            await self._step(sock)
+
+    async def _step(self, sock: RedisSocket) -> None:
+        """Say what there is to say, then pass on the next message."""
+        if self._wanted is not None and self._must_subscribe():
+            self._asked = self._wanted
+            self._say(sock, pack("PSUBSCRIBE", *self._wanted.patterns))
+        elif self._must_ask():
+            self._say(sock, _PING)
+        within_s = self._config.call_timeout_s if self._owed else None
+        message = await sock.reply_unless(lambda: self._must_subscribe() or self._must_ask(), within_s=within_s)
+        if message is not None:
+            self._used()
+            self._owed = False
+            self._pass_on(message)
+
+    def _say(self, sock: RedisSocket, data: bytes) -> None:
+        sock.write(data)
+        self._used()
+        self._owed = True
 
     def _must_subscribe(self) -> bool:
-        return self._wanted is not None and self._wanted is not self._subscribed
+        return self._wanted is not None and self._wanted is not self._asked
 
-    async def _next(self, sock: RedisSocket) -> Any:
-        """Return what came, None if there is a subscription to make. Asks for life after a long silence."""
-        for wait_s, ask in ((self._config.ping_s, True), (self._config.call_timeout_s, False)):
-            try:
-                async with asyncio.timeout(wait_s):
-                    return await sock.reply_unless(self._must_subscribe)
-            except TimeoutError:
-                if ask:
-                    sock.write(_PING)
-        raise SocketLost(f"silent, and no reply to PING within {self._config.call_timeout_s:g} s")
+    def _must_ask(self) -> bool:
+        return self._doubted and not self._owed
 
     def _pass_on(self, message: Any) -> None:
         wanted = self._wanted
@@ -350,4 +404,5 @@ class EventLink(_Link):
             case ["pmessage", _, channel, payload]:
                 wanted.on_message(channel, payload)
             case ["psubscribe", pattern, _] if pattern == wanted.patterns[-1]:
+                self._confirmed = wanted
                 wanted.on_subscribed()

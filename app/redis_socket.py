@@ -18,6 +18,8 @@ from urllib.parse import parse_qs, unquote, urlsplit
 import hiredis
 
 from app.names import resolve
+from app.redis_errors import translate
+from pipeline.errors import CommandRefused
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -70,14 +72,14 @@ class Address:
         )
 
     def greeting(self, name: str) -> list[tuple[str | int, ...]]:
-        """The commands that make a fresh socket ours."""
+        """The commands that make a fresh socket ours, and ask whether this server serves, and as a primary."""
         login = (self.username, self.password) if self.username else (self.password,)
         commands: list[tuple[str | int, ...]] = []
         if self.password is not None:
             commands.append(("AUTH", *(part for part in login if part is not None)))
         if self.db:
             commands.append(("SELECT", self.db))
-        return [*commands, ("CLIENT", "SETNAME", name)]
+        return [*commands, ("CLIENT", "SETNAME", name), ("PING",), ("HELLO",)]
 
 
 class RedisSocket(asyncio.Protocol):
@@ -89,10 +91,12 @@ class RedisSocket(asyncio.Protocol):
         self._reader = hiredis.Reader(encoding="utf-8", errors="replace", notEnoughData=_NOTHING)
         self._transport: asyncio.Transport | None = None
         self._end: str | None = None
+        self._loop = asyncio.get_running_loop()
+        self._heard_at = self._loop.time()
 
     @classmethod
     async def open(cls, address: Address, *, name: str, timeout_s: float, news: asyncio.Event) -> Self:
-        """Connect, log in, choose the database, take the name. Raises SocketLost."""
+        """Connect, log in, choose the database, take the name. Raises SocketLost, also if we are not served."""
         self = cls(news)
         try:
             async with asyncio.timeout(timeout_s):
@@ -110,26 +114,46 @@ class RedisSocket(asyncio.Protocol):
         """Send; never waits, because what is in flight is bounded above."""
         self.raise_if_lost()
         if self._transport is not None:
+            self._heard_at = self._loop.time()  # the other side's time to answer begins
             self._transport.write(data)
 
-    async def reply(self) -> Any:
+    async def reply(self, *, within_s: float) -> Any:
         """Return the next reply; an error is returned, not raised, because it is somebody's answer."""
-        return await self.reply_unless(lambda: False)
+        return await self.reply_unless(lambda: False, within_s=within_s)
 
-    async def reply_unless(self, interrupted: Callable[[], bool]) -> Any:
-        """Return the next reply, or None if `interrupted`, which is asked whenever there is news."""
+    async def reply_unless(self, interrupted: Callable[[], bool], *, within_s: float | None) -> Any:
+        """Return the next reply, or None if `interrupted`, which is asked whenever there is news.
+
+        SocketLost once nothing at all has arrived for `within_s`: a long reply on a slow line is no silence.
+        """
         while not self._replies:
             self.raise_if_lost()
             if interrupted():
                 return None
             self._news.clear()
-            await self._news.wait()
+            if not await self._news_before(None if within_s is None else self._heard_at + within_s):
+                raise SocketLost(f"no reply within {within_s:g} s")
         return self._replies.popleft()
+
+    async def _news_before(self, deadline: float | None) -> bool:
+        """Wait for news; False if none came. A loop that was held up looks at what has arrived before it judges."""
+        heard_at = self._heard_at
+        try:
+            async with asyncio.timeout_at(deadline):
+                await self._news.wait()
+        except TimeoutError:
+            return self._heard_at != heard_at
+        return True
 
     def raise_if_lost(self) -> None:
         """Raise SocketLost if the other side is known to be gone."""
         if self._end is not None:
             raise SocketLost(self._end)
+
+    def raise_if_unasked(self) -> None:
+        """Raise SocketLost if a reply lies here that nobody asked for: it would be taken for the next one's."""
+        if self._replies:
+            raise SocketLost("a reply came that nobody asked for")
 
     def close(self) -> None:
         """Close at once; nothing is left to say."""
@@ -163,11 +187,10 @@ class RedisSocket(asyncio.Protocol):
         return await connect_to(last)
 
     async def _greet(self, address: Address, name: str) -> None:
-        for command in address.greeting(name):
-            self.write(pack(*command))
-            reply = await self.reply()
-            if isinstance(reply, hiredis.ReplyError) and command[0] != "CLIENT":
-                raise SocketLost(str(reply))
+        commands = address.greeting(name)
+        self.write(b"".join(pack(*command) for command in commands))
+        for command in commands:
+            _judge(command[0], await self.reply_unless(lambda: False, within_s=None))
 
     # -- asyncio.Protocol -------------------------------------------------------------------------
 
@@ -179,6 +202,7 @@ class RedisSocket(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         """Cut what arrived into replies."""
+        self._heard_at = self._loop.time()
         self._reader.feed(data)
         try:
             while (reply := self._reader.gets()) is not _NOTHING:
@@ -192,6 +216,21 @@ class RedisSocket(asyncio.Protocol):
         """Remember how it ended and wake the owner."""
         self._end = self._end or (str(exc) if exc else "closed by the other side")
         self._news.set()
+
+
+def _judge(command: str | int, reply: Any) -> None:
+    """Raise SocketLost if this answer to the greeting means that we are not served here.
+
+    A server that denies us the name, or does not know HELLO, still serves; one that says LOADING or NOAUTH does not.
+    A replica does not either, except in a cluster: there it names the node that does.
+    """
+    if isinstance(reply, hiredis.ReplyError):
+        if command in ("AUTH", "SELECT") or not isinstance(translate(str(reply)), CommandRefused):
+            raise SocketLost(str(reply))
+    elif command == "HELLO" and isinstance(reply, list):
+        told = dict(zip(reply[::2], reply[1::2], strict=False))
+        if told.get("role") == "replica" and told.get("mode") != "cluster":
+            raise SocketLost("this server is a replica")
 
 
 def _tls(query: dict[str, str]) -> ssl.SSLContext:

@@ -42,6 +42,7 @@ class Metrics:
             registry=self._registry,
         )
         self._reconnects = self._gauge("redis_reconnects", "Times a connection to Redis was opened again")
+        self._changes = self._gauge("redis_connection_changes", "Changes of state of the connections to Redis")
         self._ready = self._gauge("redis_connections_ready", "Connections to Redis that work; three when all do")
         self._waiting = self._gauge("queue_waiting_jobs", "Jobs that wait, as last swept", "queue")
         self._active = self._gauge("queue_active_jobs", "Jobs that run, as last swept", "queue")
@@ -78,6 +79,7 @@ class Metrics:
         seen = list(states)
         self._ready.set(sum(state.state == "ready" for state in seen))
         self._reconnects.set(sum(state.reconnects for state in seen))
+        self._changes.set(sum(state.changes for state in seen))
 
     def totals_seen(self, totals: Totals | None) -> None:
         """Show what Postgres says; None if it says nothing."""

@@ -17,41 +17,17 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from app.connections import open_connections
 from app.redis_errors import translate
-from app.redis_link import PENDING_MAX, ConnectionState
+from app.redis_link import PENDING_MAX
 from app.redis_socket import Address
 from app.server_checks import check_server, judge_version
 from pipeline.clock import SystemClock
 from pipeline.errors import BrokenQueue, CommandRefused, PipelineError, RedisUnavailable, ReplyLost
 from pipeline.queue.keys import Keys
 from pipeline.queue.scripts import load
+from tests.app.changes import Changes
 from tests.app.redis_proxy import proxy_to
 
 CLOCK = SystemClock()
-
-
-class Changes:
-    """Every change of state, and a way to wait for one."""
-
-    def __init__(self) -> None:
-        self.seen: list[ConnectionState] = []
-        self.delays: list[float] = []
-        self._news = asyncio.Event()
-
-    def note(self, state: ConnectionState) -> None:
-        self.seen.append(state)
-        self.delays += [state.retry_in_s] if state.name == "commands" and state.retry_in_s is not None else []
-        self._news.set()
-
-    async def until(self, state: str, *names: str) -> None:
-        """Wait until each of these connections has come to this state, counted from the last wait."""
-        missing = set(names or ("commands", "leases", "events"))
-        async with asyncio.timeout(5):
-            while missing:
-                missing -= {change.name for change in self.seen if change.state == state}
-                if missing:
-                    self._news.clear()
-                    await self._news.wait()
-        self.seen.clear()
 
 
 def our_names(raw: redis.Redis) -> list[str]:
@@ -85,7 +61,7 @@ async def test_there_are_never_more_than_three_sockets_however_often_they_are_cu
             nonlocal most
             while True:
                 most = max(most, sockets_to(proxy.port))
-                await asyncio.sleep(0)
+                await asyncio.sleep(0.001)  # each look costs milliseconds, and three hundred lines of the kernel's
 
         sampling = asyncio.create_task(sample())
         changes = Changes()
