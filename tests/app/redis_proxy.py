@@ -39,6 +39,8 @@ class Proxy:
         self.chunks_sent = 0
         self.turns = 0
         """Requests that came after a reply: round trips, as long as one line is busy."""
+        self.carried = {False: 0, True: 0}
+        """Bytes of requests (False) and of replies (True) that came in."""
         self.idle_cuts = 0
         self._target = urlsplit(target)
         self._tls = tls
@@ -90,8 +92,9 @@ class Proxy:
     def connected(self) -> int:
         return len(self._lines)
 
-    def seen(self, *, reply: bool) -> None:
-        """Count what passes."""
+    def seen(self, data: bytes, *, reply: bool) -> None:
+        """Count what came in."""
+        self.carried[reply] += len(data)
         if reply:
             self._answered = True
             return
@@ -192,7 +195,7 @@ class Line:
         delivering = asyncio.ensure_future(deliver())
         try:
             while data := await reader.read(CHUNK):
-                self._proxy.seen(reply=reply)
+                self._proxy.seen(data, reply=reply)
                 late.append((loop.time() + (0.0 if reply else self._proxy.latency_s), data))
                 arrived.set()
         except ConnectionError:
