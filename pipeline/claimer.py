@@ -16,9 +16,10 @@ from anyio.abc import TaskGroup
 
 from pipeline import flow
 from pipeline.clock import Clock
-from pipeline.errors import BrokenQueue, ReplyLost, Temporary
+from pipeline.errors import BrokenQueue, ReplyLost
 from pipeline.queue.backoff import Random
 from pipeline.queue.bull import Bull
+from pipeline.queue.hindrance import HINDRANCES, Hindrance
 from pipeline.queue.job import Claim, ClaimedJob, ClaimNext, Empty, FinishReply, Limited, Paused, RateLimit
 from pipeline.queue.ledger import IdLedger
 from pipeline.queue.timer import wait_until
@@ -106,6 +107,7 @@ class Claimer:
         pause_s: float,
     ) -> None:
         self.queue = queue
+        self.hindrance = Hindrance(role="claimer", queue=queue)
         self._bull = bull
         self._runner = runner
         self._gate = gate
@@ -209,23 +211,27 @@ class Claimer:
         And asked for until there is an answer: a job we hold unknowingly lies for a lease and counts as stalled.
         """
         asked = self._unanswered[0] if self._unanswered else self._ask()
-        sent = asked.claim
         try:
-            if not self._unanswered:
-                try:
-                    return asked, await self._bull.claim(
-                        self.queue, token=sent.token, lease_ms=sent.lease_ms, limit=sent.limit
-                    )
-                except ReplyLost:
-                    self._unanswered.append(asked)
-            adopted = await self._bull.adopt(self.queue, sent.token)
-            self._unanswered.remove(asked)
-            return asked, adopted.claimed or Empty()
+            claim = await self._claim_or_adopt(asked)
         except BrokenQueue as error:
             _log.error("queue is broken", queue=self.queue, reason=str(error))
-        except Temporary as error:
-            _log.warning("claim failed", queue=self.queue, reason=str(error))
+        except HINDRANCES as error:
+            self.hindrance.met(error)
+        else:
+            self.hindrance.over()
+            return asked, claim
         return asked, None
+
+    async def _claim_or_adopt(self, asked: Asked) -> Claim:
+        sent = asked.claim
+        if not self._unanswered:
+            try:
+                return await self._bull.claim(self.queue, token=sent.token, lease_ms=sent.lease_ms, limit=sent.limit)
+            except ReplyLost:
+                self._unanswered.append(asked)
+        adopted = await self._bull.adopt(self.queue, sent.token)
+        self._unanswered.remove(asked)
+        return adopted.claimed or Empty()
 
     def _ask(self) -> Asked:
         return Asked(self._gate.new_claim(self.queue), self._ledger.mark())

@@ -12,9 +12,10 @@ from datetime import timedelta
 import structlog
 
 from pipeline.clock import Clock
-from pipeline.errors import BrokenQueue, Temporary
+from pipeline.errors import BrokenQueue
 from pipeline.hand_off import LIVE, hand_off
 from pipeline.queue.bull import Bull
+from pipeline.queue.hindrance import HINDRANCES, Hindrance
 from pipeline.run_store import DueRun, DueRuns, job_ref
 
 PAGE = 200
@@ -41,6 +42,7 @@ class Reconciler:
         self._quiet = timedelta(seconds=quiet_s)
         self.rounds = 0
         """Pages looked at and rounds that ended: a reconciler whose count stands still hangs."""
+        self.hindrance = Hindrance(role="reconciler")
 
     async def run_once(self, *, redis_was_emptied: bool = False) -> Reconciled:
         """Look at every open run (those quiet for a while, or all of them) and add the jobs that are missing."""
@@ -91,7 +93,9 @@ class Reconciler:
         while True:
             try:
                 await self.run_once()
-            except Temporary as error:
-                _log.warning("reconciling failed", reason=str(error))
+            except HINDRANCES as error:
+                self.hindrance.met(error)
+            else:
+                self.hindrance.over()
             self.rounds += 1
             await self._clock.sleep(self._every_s)

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import enum
 import json
+import math
 import traceback
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
@@ -55,8 +56,9 @@ from pipeline.run_store import (
 )
 
 SHIELDED_S = 5.0
-"""From record to settle nothing may cancel an attempt, but neither may it hang for ever."""
+"""From record to settle nothing may cancel an attempt, but when we drain it may hold us up for no longer than this."""
 
+SETTLE_AGAIN_S = 0.2
 BACKOFF_CAP_S = 60.0
 WAIT_BASE_S = 5.0
 """A vendor that names no time is asked again after 5 s, 10 s, .. 60 s."""
@@ -121,7 +123,7 @@ def _nowhere(_gap: str) -> None:
 
 
 class Runner:
-    """Takes claimed jobs through their attempt. One for the whole process; it keeps no state of its own."""
+    """Takes claimed jobs through their attempt. One for the whole process; it knows only who still insists."""
 
     def __init__(
         self,
@@ -146,10 +148,13 @@ class Runner:
         self._worker = worker
         self._reach = reach
         self._draining = anyio.Event()
+        self._insisting: set[anyio.CancelScope] = set()
 
     def drain(self) -> None:
         """Cancel what still runs, at a safe point; each attempt hands its job back."""
         self._draining.set()
+        for scope in self._insisting:
+            scope.deadline = anyio.current_time() + SHIELDED_S
 
     async def attempt(self, job: ClaimedJob, slots: Slots | None = None) -> Settlement:
         """Take one claimed job through load, run, record and settle."""
@@ -394,19 +399,32 @@ class Runner:
         return reply
 
     async def _insist(self, call: Callable[[], Awaitable[T]]) -> T | None:
-        """An idempotent call, repeated while Redis blinks; None when it stays away or that queue is broken."""
-        with anyio.move_on_after(SHIELDED_S, shield=True):
-            while True:
-                try:
-                    return await call()
-                except RedisUnavailable as error:
-                    _log.warning("settling again", reason=str(error))
-                    await self._clock.sleep(0.2)
-                except Permanent as error:
-                    # One queue's keys, not the fleet's end: Postgres knows the outcome, the next claim settles it.
-                    _log.error("cannot settle", reason=str(error))
-                    return None
+        """An idempotent call, repeated until Redis answers; None when we drain without it, or that queue is broken.
+
+        However long Redis is away: a job nobody settled lies for a lease and a check, and counts as stalled.
+        """
+        deadline = anyio.current_time() + SHIELDED_S if self._draining.is_set() else math.inf
+        with anyio.CancelScope(shield=True, deadline=deadline) as scope:
+            self._insisting.add(scope)
+            try:
+                return await self._until_answered(call)
+            except Permanent as error:
+                # One queue's keys, not the fleet's end: Postgres knows the outcome, the next claim settles it.
+                _log.error("cannot settle", reason=str(error))
+            finally:
+                self._insisting.discard(scope)
         return None
+
+    async def _until_answered(self, call: Callable[[], Awaitable[T]]) -> T:
+        told = False
+        while True:
+            try:
+                return await call()
+            except RedisUnavailable as error:
+                if not told:
+                    _log.warning("settling again until answered", reason=str(error))
+                told = True
+            await self._clock.sleep(SETTLE_AGAIN_S)
 
     async def _skip(self, job: ClaimedJob, found: NotDue, slots: Slots) -> Settlement:
         with anyio.CancelScope(shield=True):

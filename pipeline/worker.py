@@ -113,7 +113,7 @@ class Worker:
             on_taken=self._ledger.taken,
             on_resumed=self._resumed,
             on_delayed=lambda _queue, due_ms: self._sweeper.due_at(due_ms),
-            on_resubscribed=self._sweeper.nudge,
+            on_resubscribed=self._look_again,
         )
 
     # ------------------------------------------------------------------------------- start and stop
@@ -210,7 +210,19 @@ class Worker:
             "reconciler": reconciled,
         }
 
+    @property
+    def hindrance(self) -> str:
+        """Why a role cannot do its work; empty while all can. A paused queue is not asked again, so it says nothing."""
+        claimers = [claimer.hindrance for name, claimer in self._claimers.items() if name not in self._gate.paused]
+        hindrances = [self._heartbeat.hindrance, self._sweeper.hindrance, *claimers]
+        return next((one.reason for one in hindrances if one.reason), "")
+
     # ------------------------------------------------------------------------------------- the roles
+
+    def _look_again(self) -> None:
+        """We listen again: look after what we hold first, then for what we may have missed."""
+        self._heartbeat.nudge()
+        self._sweeper.nudge()
 
     def _waiting(self, queue: str, job_id: str) -> None:
         self._ledger.announced(queue, job_id)

@@ -111,7 +111,9 @@ def _trouble(worker: Worker) -> str:
     if worker.stopping:
         return "worker: stopping"
     if overdue := worker.overdue:
-        return f"worker: {overdue}"
+        return f"worker: {overdue}" + (f" ({worker.hindrance})" if worker.hindrance else "")
+    if worker.hindrance:
+        return f"worker: {worker.hindrance}"
     if worker.hold_s > 0:
         return f"worker: claims nothing for {worker.hold_s:.0f} s, Redis or Postgres could not serve"
     return ""

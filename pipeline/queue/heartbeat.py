@@ -9,10 +9,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import anyio
 import structlog
 
 from pipeline.errors import Temporary
+from pipeline.queue.hindrance import HINDRANCES, Hindrance
 from pipeline.queue.job import ClaimedJob, Held
+from pipeline.queue.timer import wait_until
 
 if TYPE_CHECKING:
     from pipeline.clock import Clock
@@ -45,6 +48,8 @@ class Heartbeat:
         """Rounds that ended, with an answer or an error: a heartbeat whose count stands still hangs."""
         self.answered_at = clock.monotonic()
         """When a round last ended well: Redis renewed, or there was nothing to renew."""
+        self._nudged = anyio.Event()
+        self.hindrance = Hindrance(role="heartbeat")
 
     def hold(self, job: ClaimedJob) -> None:
         """Renew this job's lease from now on."""
@@ -69,19 +74,26 @@ class Heartbeat:
         self.answered_at = self._clock.monotonic()
         return Beat(renewed=len(jobs) - len(lost), lost=len(lost))
 
+    def nudge(self) -> None:
+        """Beat now: a connection is back, and with it perhaps another server."""
+        self._nudged.set()
+
     async def run(self) -> None:
         """Beat for ever."""
-        failing = False
         while True:
+            self._nudged = anyio.Event()
+            pause_s = self.every_s
             try:
                 await self.run_once()
-            except Temporary as error:
-                if not failing:
-                    _log.warning("heartbeat failing", error=str(error), held=len(self._jobs))
-                failing = True
+            except HINDRANCES as error:
+                self.hindrance.met(error)
+                if isinstance(error, Temporary):
+                    pause_s = min(AGAIN_S, self.every_s)
             else:
-                if failing:
-                    _log.info("heartbeat recovered", held=len(self._jobs))
-                failing = False
+                self.hindrance.over()
             self.rounds += 1
-            await self._clock.sleep(min(AGAIN_S, self.every_s) if failing else self.every_s)
+            await self._pause(pause_s)
+
+    async def _pause(self, seconds: float) -> None:
+        until = self._clock.monotonic() + seconds
+        await wait_until(self._nudged, self._clock, lambda: until - self._clock.monotonic())

@@ -8,9 +8,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import anyio
-import structlog
 
-from pipeline.errors import Temporary
+from pipeline.queue.hindrance import HINDRANCES, Hindrance
 from pipeline.queue.timer import wait_until
 
 if TYPE_CHECKING:
@@ -27,8 +26,6 @@ SPREAD = 0.1
 PASSES = 2
 """Guard periods that may go by between two sweeps that look for stalled jobs: a replica that found the guard held
 comes again after a whole one, and the one that held it may have died."""
-
-_log = structlog.get_logger()
 
 
 class Sweeper:
@@ -59,6 +56,7 @@ class Sweeper:
         self._nudged = anyio.Event()
         self.rounds = 0
         """Rounds that ended, with an answer or an error: a sweeper whose count stands still hangs."""
+        self.hindrance = Hindrance(role="sweep")
 
     async def run_once(self) -> SweepReport:
         """Sweep, report, and decide when to sweep next."""
@@ -99,18 +97,15 @@ class Sweeper:
 
     async def run(self) -> None:
         """Sweep for ever, at once to begin with."""
-        failing = False
         while True:
             self._nudged = anyio.Event()
             try:
                 await self.run_once()
-            except Temporary as error:
-                if not failing:
-                    _log.warning("sweep failing", error=str(error))
-                failing = True
+            except HINDRANCES as error:
+                self.hindrance.met(error)
                 self._next_at = self._clock.monotonic() + self._guard_s * (1 - SPREAD * self._random())
             else:
-                failing = False
+                self.hindrance.over()
             self.rounds += 1
             while self.next_in_s > 0:
                 self._nudged = anyio.Event()

@@ -62,9 +62,13 @@ class Proxy:
         self._door = await asyncio.start_server(self._accept, "127.0.0.1", self.port, ssl=self._tls)
         self.port = self._door.sockets[0].getsockname()[1]
 
-    def close_door(self) -> None:
+    async def close_door(self) -> None:
         """Connection refused, by the kernel."""
-        if self._door is not None:
+        if self._door is not None and self._door.sockets:
+            # asyncio forgets a socket it has accepted and not yet attached when its server closes: let those in first.
+            asyncio.get_running_loop().remove_reader(self._door.sockets[0].fileno())
+            for _ in range(3):
+                await asyncio.sleep(0)
             self._door.close()
 
     def cut(self) -> None:
@@ -83,7 +87,7 @@ class Proxy:
         self._reset_after = {replies: count}
 
     async def close(self) -> None:
-        self.close_door()
+        await self.close_door()
         self.cut()
         if self._lines:
             await asyncio.wait(self._lines.values())

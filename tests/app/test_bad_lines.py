@@ -160,7 +160,7 @@ async def test_who_gave_up_waiting_keeps_nobody_else_out(redis_url: str) -> None
         open_connections(proxy.url(), CLOCK, call_timeout_s=0.1, on_change=changes.note) as opened,
     ):
         await changes.until("ready")
-        proxy.close_door()
+        await proxy.close_door()
         proxy.reset()
         await changes.until("reconnecting")
         calls = [opened.commands.call("PING") for _ in range(PENDING_MAX)]

@@ -160,12 +160,13 @@ async def open_line(
     clock: Clock | None = None,
     lease_s: float = 60,
     beat_s: float = 10,
+    **of_connections: Any,
 ) -> AsyncIterator[Line]:
     clock = clock or SystemClock()
     database = Database(database_url)
     deadly = Deadly()
     try:
-        async with open_connections(redis_url, clock) as connections:
+        async with open_connections(redis_url, clock, **of_connections) as connections:
             bull = Bull(connections.commands, leases=connections.leases, clock=clock)
             store = PostgresRuns(database, max_stalls=max_stalls)
             heartbeat = Heartbeat(bull, clock, every_s=beat_s, lease_s=lease_s)
