@@ -16,7 +16,7 @@ from app.admin.deps import AdminDeps, Health
 from app.admin.health import ANSWER_WITHIN_S
 from app.admin.server import health_of
 from app.cli import HEALTH_WITHIN_S
-from app.connections import Connections
+from app.connections import Connections, open_connections
 from app.consumers import LOOK_AGAIN_S, ConsumerWatch, foreign_consumers
 from app.db.session import Database
 from app.settings import Settings
@@ -26,6 +26,7 @@ from pipeline.queue.job import QueueSweep, SweepReport
 from pipeline.runner import Outcome
 from pipeline.worker import ANSWER_S, Worker, WorkerConfig
 from tests.app.admin.conftest import asking
+from tests.app.changes import Changes
 from tests.app.db.given import Given
 from tests.app.redis_proxy import proxy_to
 from tests.pipeline.line import open_line
@@ -71,6 +72,33 @@ async def test_each_lost_connection_is_a_reason(make_deps: Callable[..., AdminDe
         answer = await client.get("/ready")
     assert answer.status_code == 503
     assert answer.json()["reasons"] == [f"redis {name}: reconnecting" for name in ("commands", "leases", "events")]
+
+
+async def test_a_connection_is_shown_with_its_state_since_when_its_last_error_and_the_delay_and_its_changes_counted(
+    make_deps: Callable[..., AdminDeps], redis_url: str
+) -> None:
+    changes = Changes()
+    async with (
+        proxy_to(redis_url) as proxy,
+        open_connections(proxy.url(), SystemClock(), on_change=changes.note, random=lambda: 0.5) as opened,
+        asking(make_deps(connections=opened.states)) as client,
+    ):
+        await changes.until("ready")
+        since = {one["name"]: one["since"] for one in (await client.get("/ready")).json()["redis"]}
+        await proxy.close_door()
+        proxy.reset()
+        await changes.until("reconnecting")
+        body = (await client.get("/ready")).json()
+        assert body["reasons"] == [f"redis {name}: reconnecting" for name in since]
+        for one in body["redis"]:
+            assert one["state"] == "reconnecting"
+            assert one["since"] > since[one["name"]]
+            assert one["last_error"]
+            assert 0 < one["retry_in_s"] <= 2.5
+        metrics = (await client.get("/metrics")).text.splitlines()
+        assert {"po_redis_connections_ready 0.0", "po_redis_connection_changes 6.0", "po_redis_reconnects 3.0"} <= set(
+            metrics
+        )
 
 
 async def test_a_database_that_is_away_is_a_reason_and_metrics_go_on(make_deps: Callable[..., AdminDeps]) -> None:
