@@ -24,6 +24,7 @@ from pipeline.queue.job import Claim, ClaimedJob, ClaimNext, Empty, FinishReply,
 from pipeline.queue.ledger import IdLedger
 from pipeline.queue.timer import wait_until
 from pipeline.runner import Outcome, Runner
+from pipeline.solitude import Solitude
 
 IDLE_S = 3600.0
 """A claimer that found nothing sleeps until it is woken; the sweep wakes it whenever something waits."""
@@ -50,11 +51,19 @@ class Gate:
     """What every claimer of the process asks before a claim: may we, and under which token."""
 
     def __init__(
-        self, clock: Clock, *, name: str, lease_s: float, hold_s: float, limits: Mapping[str, RateLimit]
+        self,
+        clock: Clock,
+        solitude: Solitude,
+        *,
+        name: str,
+        lease_s: float,
+        hold_s: float,
+        limits: Mapping[str, RateLimit],
     ) -> None:
         self.closing = anyio.Event()
         self.paused: frozenset[str] = frozenset()
         self._clock = clock
+        self._solitude = solitude
         self._name = name
         self._lease_ms = round(lease_s * 1000)
         self._hold_s = hold_s
@@ -72,8 +81,9 @@ class Gate:
         self._held_until = self._clock.monotonic() + self._hold_s
 
     def is_open(self, queue: str) -> bool:
-        """Whether people and servers let us, and we are not stopping."""
-        return not self.closing.is_set() and queue not in self.paused and self.hold_s == 0
+        """Whether people and servers let us, nothing runs that must be alone, and we are not stopping."""
+        kept = self.closing.is_set() or self._solitude.taken
+        return not kept and queue not in self.paused and self.hold_s == 0
 
     def new_claim(self, queue: str) -> ClaimNext:
         """A claim under a token nobody has used: this process' name and a number."""
@@ -301,6 +311,9 @@ class Claimer:
             self._observe(self.queue, settled.outcome, self._clock.monotonic() - started)
             if settled.hold:
                 self._gate.hold()
+            if settled.alone:
+                for claimer in self._of.values():
+                    claimer.wake()
         except Exception as error:  # noqa: BLE001 our own bug: the job comes back when its lease is over, the others go on
             _log.error("slot broke", exc_info=error, queue=self.queue)
         finally:

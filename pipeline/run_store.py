@@ -107,7 +107,14 @@ class Later:
     after_s: float
 
 
-Loaded = Ready | NotDue | AskLive | Dead | Later
+@dataclass(frozen=True, slots=True)
+class Suspect:
+    """Worker after worker died under this run, and perhaps of it: load again while nothing else runs beside it."""
+
+    crashes: int
+
+
+Loaded = Ready | NotDue | AskLive | Dead | Later | Suspect
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,10 +155,12 @@ class Trouble:
 class RunStore(Protocol):
     """The journal of runs."""
 
-    async def load(self, ticket: Ticket, *, not_live: str | None = None, live: str | None = None) -> Loaded:
+    async def load(
+        self, ticket: Ticket, *, not_live: str | None = None, live: str | None = None, alone: bool = False
+    ) -> Loaded:
         """Decide what a claimed job means and, if it is due, take the run: raise its fence, open an attempt.
 
-        `live`/`not_live` answer an earlier AskLive about the job of that ref.
+        `live`/`not_live` answer an earlier AskLive about the job of that ref, `alone` an earlier Suspect.
         """
         ...
 

@@ -13,7 +13,7 @@ import json
 import math
 import traceback
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol, TypeVar
 
 import anyio
@@ -50,10 +50,12 @@ from pipeline.run_store import (
     Ready,
     Recorded,
     RunStore,
+    Suspect,
     Ticket,
     Trouble,
     job_ref,
 )
+from pipeline.solitude import Solitude
 
 SHIELDED_S = 5.0
 """From record to settle nothing may cancel an attempt, but when we drain it may hold us up for no longer than this."""
@@ -87,12 +89,14 @@ class Outcome(enum.Enum):
 class Settlement:
     """An attempt's end. `reply` is what the settling call answered if it could claim more jobs, and was heard.
 
-    `hold`: Redis or Postgres cannot serve, so claiming more makes no sense for a while.
+    `hold`: Redis or Postgres cannot serve, so claiming more makes no sense for a while. `alone`: nothing else
+    could begin meanwhile; now it may.
     """
 
     outcome: Outcome
     reply: FinishReply | None = None
     hold: bool = False
+    alone: bool = False
 
 
 class Slots(Protocol):
@@ -149,6 +153,7 @@ class Runner:
         self._reach = reach
         self._draining = anyio.Event()
         self._insisting: set[anyio.CancelScope] = set()
+        self.solitude = Solitude()
 
     def drain(self) -> None:
         """Cancel what still runs, at a safe point; each attempt hands its job back."""
@@ -162,10 +167,15 @@ class Runner:
         self._heartbeat.hold(job)
         try:
             with structlog.contextvars.bound_contextvars(queue=job.queue, job_id=job.id):
+                if self.solitude.taken:
+                    return await self.release(job)  # claimed just before; another process may take it
                 await self._bull.schedule_next(job)
-                loaded = await self._load(job)
-                self._reach("load")
-                return await self._answer(job, loaded, slots or NoSlots())
+                with self.solitude.beside():
+                    loaded = await self._load(job)
+                    if not isinstance(loaded, Suspect):
+                        self._reach("load")
+                        return await self._answer(job, loaded, slots or NoSlots())
+                return await self._attempt_alone(job, loaded, slots or NoSlots())
         except DatabaseBusy as error:
             # This order's trouble alone: at the head of its queue, with all claims held, it would starve the others.
             return await self._put_off(job, self._wait_s(1), str(error))
@@ -179,6 +189,19 @@ class Runner:
         finally:
             self._heartbeat.drop(job)
 
+    async def _attempt_alone(self, job: ClaimedJob, suspect: Suspect, slots: Slots) -> Settlement:
+        """The attempt of a run under which workers died: while nothing else runs here that could die of it."""
+        if self.solitude.taken:
+            return await self.release(job)  # one suspect at a time
+        async with self.solitude.alone():
+            if job.lease.lost:
+                return Settlement(Outcome.LOST, alone=True)
+            _log.warning("suspect runs alone", crashes=suspect.crashes)
+            loaded = await self._load(job, alone=True)
+            self._reach("load")
+            settled = await self._answer(job, loaded, slots)
+        return replace(settled, alone=True)
+
     async def _answer(self, job: ClaimedJob, loaded: Loaded, slots: Slots) -> Settlement:
         match loaded:
             case Ready():
@@ -189,19 +212,20 @@ class Runner:
                 return await self._bury(job, loaded)
             case Later():
                 return await self._put_off(job, loaded.after_s, loaded.reason)
-            case AskLive():
-                return await self._put_off(job, 1.0, "the job of record changes too fast")
+            case AskLive() | Suspect():
+                return await self._put_off(job, 1.0, "the run changes faster than it can be asked about")
 
     # ------------------------------------------------------------------------------------------- load
 
-    async def _load(self, job: ClaimedJob) -> Loaded:
+    async def _load(self, job: ClaimedJob, *, alone: bool = False) -> Loaded:
         ticket = await self._ticket(job)
-        loaded = await self._runs.load(ticket)
+        loaded = await self._runs.load(ticket, alone=alone)
         if isinstance(loaded, AskLive):
             # Asked outside the transaction: a row lock must not wait for the network.
             live = await self._is_live(loaded)
-            answer = {"live": loaded.ref} if live else {"not_live": loaded.ref}
-            loaded = await self._runs.load(ticket, **answer)
+            loaded = await self._runs.load(
+                ticket, live=loaded.ref if live else None, not_live=None if live else loaded.ref, alone=alone
+            )
         return loaded
 
     async def _ticket(self, job: ClaimedJob) -> Ticket:

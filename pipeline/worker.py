@@ -78,7 +78,12 @@ class Worker:
         self.last_report: SweepReport | None = None
         self._hurry = anyio.Event()
         self._gate = Gate(
-            clock, name=config.name, lease_s=config.lease_s, hold_s=config.retry_delay_s, limits=config.limits
+            clock,
+            runner.solitude,
+            name=config.name,
+            lease_s=config.lease_s,
+            hold_s=config.retry_delay_s,
+            limits=config.limits,
         )
         self._ledger = IdLedger(flow.NAMES)
         self._claimers: dict[str, Claimer] = {}

@@ -34,12 +34,16 @@ from pipeline.run_store import (
     NotDue,
     Ready,
     Recorded,
+    Suspect,
     Ticket,
     Trouble,
 )
 
 NEWER_FLOW_WAIT_S = 30.0
 TURN_WAIT_S = 2.0
+SUSPECT_AFTER = 2
+"""Crashes after which a run is taken only by a worker that runs nothing beside it, so that the next is its own."""
+
 HOPELESS_STALLS = 5
 """Times the stall limit after which a job is poison even if it never got far enough to be loaded."""
 
@@ -53,7 +57,9 @@ class PostgresRuns:
 
     # ------------------------------------------------------------------------------------------- load
 
-    async def load(self, ticket: Ticket, *, not_live: str | None = None, live: str | None = None) -> Loaded:
+    async def load(
+        self, ticket: Ticket, *, not_live: str | None = None, live: str | None = None, alone: bool = False
+    ) -> Loaded:
         """Decide what a claimed job means and, if it is due, take the run."""
         if isinstance(ticket.request, HandOff) and ticket.request.flow_version > flow.FLOW_VERSION:
             return Later("handed on by a newer release", NEWER_FLOW_WAIT_S)
@@ -72,7 +78,7 @@ class PostgresRuns:
             merchant = await merchant_row(connection, run["merchant_id"])
             if merchant is None:
                 return await self._unknown_merchant(connection, ticket, run)
-            return await self._take(connection, ticket, run, _merchant(merchant))
+            return await self._take(connection, ticket, run, _merchant(merchant), alone=alone)
 
     async def _reentry(self, connection: AsyncConnection, ticket: Ticket, run: RowMapping) -> RowMapping | Dead:
         """A dead run whose job comes again: crashed before Redis was told (still dead), or retried by a person.
@@ -146,14 +152,20 @@ class PostgresRuns:
         return Dead(trouble.code, trouble.message, failures, run["id"])
 
     async def _take(
-        self, connection: AsyncConnection, ticket: Ticket, run: RowMapping, merchant: Merchant
-    ) -> Ready | Dead:
-        """Become the job of record, close what others left open, raise the fence, open an attempt."""
+        self, connection: AsyncConnection, ticket: Ticket, run: RowMapping, merchant: Merchant, *, alone: bool
+    ) -> Ready | Dead | Suspect:
+        """Close what others left open, become the job of record, raise the fence, open an attempt."""
         await connection.execute(
             update(stage_runs)
             .where(stage_runs.c.run_id == run["id"], stage_runs.c.state == "open")
             .values(state="crashed", ended_at=func.now())
         )
+        crashes = await _count(connection, run["id"], ticket.stage, run["entry"], "crashed")
+        stalls = ticket.stalled - run["stall_baseline"]
+        poison = self._is_poison(stalls, crashes)
+        # Both counts must agree: Redis also counts stalls of its own outages, the journal those of Postgres'.
+        if min(stalls, crashes) >= SUSPECT_AFTER and not (alone or poison):
+            return Suspect(crashes)
         fence: int = (
             await connection.execute(
                 update(runs)
@@ -163,7 +175,6 @@ class PostgresRuns:
             )
         ).scalar_one()
         attempt = await _next_attempt(connection, run["id"], ticket.stage, run["entry"])
-        crashes = await _count(connection, run["id"], ticket.stage, run["entry"], "crashed")
         ready = Ready(
             run=_run(run, merchant, fence),
             stage=ticket.stage,
@@ -183,7 +194,7 @@ class PostgresRuns:
                 job_id=ticket.ref,
             )
         )
-        if self._is_poison(ticket.stalled - run["stall_baseline"], crashes):
+        if poison:
             trouble = Trouble(
                 "poison", f"{ticket.stage} took its worker down {crashes} times; look at the document before a retry"
             )
@@ -192,9 +203,9 @@ class PostgresRuns:
         return ready
 
     def _is_poison(self, stalls: int, crashes: int) -> bool:
-        """Both counts must agree: Redis also counts stalls of its own outages, the journal those of Postgres'."""
-        limit = self._max_stalls
-        return (stalls > limit and crashes > limit) or stalls > limit * HOPELESS_STALLS
+        """Over the limit, and never without having crashed alone: a neighbour of poison is none itself."""
+        limit = max(self._max_stalls, SUSPECT_AFTER)
+        return min(stalls, crashes) > limit or stalls > limit * HOPELESS_STALLS
 
     # ----------------------------------------------------------------------------------------- record
 

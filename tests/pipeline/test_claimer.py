@@ -23,6 +23,7 @@ from pipeline.queue.job import Claim, ClaimedJob, FinishReply, NewJob, RateLimit
 from pipeline.queue.ledger import IdLedger
 from pipeline.queue.notifier import Notifier
 from pipeline.runner import Outcome, Settlement, Slots
+from pipeline.solitude import Solitude
 from tests.support import eventually
 
 FIRST, SECOND = flow.NAMES[0], flow.NAMES[1]
@@ -85,7 +86,7 @@ async def replica(redis_url: str, name: str, *, limit: RateLimit | None = None) 
     async with open_connections(redis_url, clock, name=name) as connections:
         bull = CountingBull(connections.commands, leases=connections.leases, clock=clock)
         limits = {} if limit is None else {FIRST: limit}
-        gate = Gate(clock, name=name, lease_s=60, hold_s=0.1, limits=limits)
+        gate = Gate(clock, Solitude(), name=name, lease_s=60, hold_s=0.1, limits=limits)
         one = Replica(bull, gate)
         ledger = IdLedger(flow.NAMES)
         for queue in (FIRST, SECOND):

@@ -293,7 +293,7 @@ async def test_the_settling_call_takes_the_run_through_to_its_next_stage(line: L
 async def test_poison_is_dead_without_running_once_it_stalled_too_often(line: Line) -> None:
     job_id = await line.add_upload()
     for _ in range(4):
-        await line.store.load(await line.runner._ticket(await line.claim(flow.FIRST)))
+        await line.store.load(await line.runner._ticket(await line.claim(flow.FIRST)), alone=True)
         key = line.bull.keys.job(flow.FIRST, job_id)
         commands = line.bull._commands
         await commands.call("DEL", f"{key}:lock")
