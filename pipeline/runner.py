@@ -14,6 +14,7 @@ import math
 import traceback
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, replace
+from datetime import timedelta
 from typing import Any, Protocol, TypeVar
 
 import anyio
@@ -64,6 +65,10 @@ SETTLE_AGAIN_S = 0.2
 BACKOFF_CAP_S = 60.0
 WAIT_BASE_S = 5.0
 """A vendor that names no time is asked again after 5 s, 10 s, .. 60 s."""
+
+AFTERMATH = timedelta(minutes=5)
+"""On top of a stage's patience. After an outage of just that long everybody comes back at once, whoever was put off
+right before its end last of all; a vendor that throttles the crowd would have served it a minute later."""
 
 BROKEN_S = 30.0
 """A job whose attempt broke outside its stage (our own bug, or a journal nobody can read) is put off so long."""
@@ -511,7 +516,7 @@ class Runner:
         trouble = Trouble("vendor_unavailable", str(error))
         with anyio.CancelScope(shield=True):
             try:
-                failed = await self._runs.wait(ready, trouble, patience=spec.patience)
+                failed = await self._runs.wait(ready, trouble, patience=spec.patience + AFTERMATH)
             except LeaseLost:
                 return Settlement(Outcome.LOST)
             self._reach("failure-record")

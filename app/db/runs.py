@@ -266,17 +266,23 @@ class PostgresRuns:
         return Failed(failures, last, trouble.message)
 
     async def wait(self, ready: Ready, trouble: Trouble, *, patience: timedelta) -> Failed | None:
-        """Write an uncounted wait; a Failed when the first wait of this entry is longer ago than `patience`."""
+        """Write an uncounted wait; a Failed when the vendor was first missed longer ago than `patience`.
+
+        From the end of the attempt that missed it to the beginning of this one: how long an attempt took to find
+        out, hanging in a call, is not the length of the outage.
+        """
         async with self._database.transaction() as connection:
             await _own(connection, ready)
             # Postgres' clock on both sides: a worker whose own is wrong must not give up early, or never.
+            missed = select(func.min(stage_runs.c.ended_at)).where(
+                _of_entry(ready), stage_runs.c.state == "waited", stage_runs.c.attempt > _last_counted(ready)
+            )
             waited: timedelta | None = await connection.scalar(
-                select(func.now() - func.min(stage_runs.c.started_at)).where(
-                    _of_entry(ready), stage_runs.c.state == "waited", stage_runs.c.attempt > _last_counted(ready)
-                )
+                select(stage_runs.c.started_at - missed.scalar_subquery()).where(_attempt(ready))
             )
             if waited is not None and waited > patience:
-                trouble = Trouble(trouble.code, f"{trouble.message} (waited {patience}; retry when it is back)")
+                so_long = timedelta(seconds=round(waited.total_seconds()))
+                trouble = Trouble(trouble.code, f"{trouble.message} (waited {so_long}; retry when it is back)")
                 failures = await _fail(connection, ready, trouble, final=True)
                 return Failed(failures, final=True, message=trouble.message)
             await connection.execute(

@@ -161,7 +161,7 @@ async def test_patience_runs_out_with_the_vendors_reason(line: Line) -> None:
         from datetime import UTC, datetime, timedelta
 
         long_ago = datetime.now(UTC) - timedelta(hours=2)
-        await connection.execute(update(stage_runs).values(started_at=long_ago))
+        await connection.execute(update(stage_runs).values(started_at=long_ago, ended_at=long_ago))
     await line.bull.promote(flow.FIRST, (await line.bull.list_jobs(flow.FIRST, "delayed"))[0].id)
     assert (await line.step(flow.FIRST)).outcome is Outcome.DEAD
     assert "the model is down" in (await line.run_row())["failure"]
