@@ -47,6 +47,7 @@ class Reconciler:
     async def run_once(self, *, redis_was_emptied: bool = False) -> Reconciled:
         """Look at every open run (those quiet for a while, or all of them) and add the jobs that are missing."""
         quiet = timedelta(0) if redis_was_emptied else self._quiet
+        since = await self._bull.restoring_since() if redis_was_emptied else ""
         looked_at = added = 0
         after = ""
         while page := await self._due.list_due(quiet_for=quiet, after=after, limit=PAGE):
@@ -55,9 +56,9 @@ class Reconciler:
             looked_at += len(page)
             self.rounds += 1
             after = page[-1].next.run_id
-        if redis_was_emptied:
-            # Only now: if we die before, the next replica finds the epoch missing and does it again.
-            await self._bull.mark_epoch()
+        # Only now: if we die before, the next replica finds the epoch missing and does it again.
+        if redis_was_emptied and not await self._bull.mark_epoch(since):
+            _log.warning("Redis was emptied again while jobs were given back")  # the next sweep finds no epoch
         if added:
             _log.warning("runs without a job got one", added=added, redis_was_emptied=redis_was_emptied)
         return Reconciled(looked_at, added)

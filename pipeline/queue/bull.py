@@ -280,10 +280,25 @@ class Bull:
             queues={name: queue_sweep(one) for name, one in zip(queues, found, strict=True)},
         )
 
-    async def mark_epoch(self) -> None:
-        """Say that Redis holds our jobs; from now on a missing mark means that it was emptied."""
-        stamp = int(self._clock.now().timestamp() * 1000)
-        await self._commands.call("SET", self.keys.epoch, stamp, "NX")
+    async def restoring_since(self) -> str:
+        """Note that jobs are being given back; the same answer for everybody until Redis is emptied again."""
+        await self._commands.call("SET", self.keys.restoring, self._stamp(), "NX")
+        return await self._commands.call("GET", self.keys.restoring) or ""
+
+    async def mark_epoch(self, since: str | None = None) -> bool:
+        """Say that Redis holds our jobs; from now on a missing mark means that it was emptied.
+
+        With what `restoring_since` answered: False, and no mark, if Redis was emptied again after that.
+        """
+        # In this order: emptied between the two, Redis has lost the mark as well.
+        await self._commands.call("SET", self.keys.epoch, self._stamp(), "NX")
+        if since is None or await self._commands.call("GET", self.keys.restoring) == since:
+            return True
+        await self._commands.call("DEL", self.keys.epoch)
+        return False
+
+    def _stamp(self) -> int:
+        return int(self._clock.now().timestamp() * 1000)
 
     # -- people and pages -------------------------------------------------------------------------
 
@@ -391,7 +406,7 @@ class Bull:
     def _new_job(self, job: NewJob) -> dict[str, Argument | None]:
         if job.id is not None:
             require_job_id(job.id)
-        timestamp = int(self._clock.now().timestamp() * 1000)
+        timestamp = self._stamp()
         given = {name: value for name, value in job.opts.items() if value is not None}
         own = {"attempts": job.attempts, "delay": job.delay_ms, "timestamp": timestamp}
         named = {"jobId": job.id} if job.id is not None else {}

@@ -3,6 +3,7 @@
     <prefix>:<queue>:          a queue's base; scripts get it as a key, so a hash tag in the prefix routes it
     <prefix>:<queue>:<job id>  the job, a hash
     <prefix>:po:epoch          ours: present unless Redis was emptied
+    <prefix>:po:restoring      ours: since when jobs are being given back to a Redis that was emptied
     <prefix>:po:guard          ours: held by the replica that sweeps in this period
 
 Ours are strings with a word behind them that no exporter takes for a queue.
@@ -62,6 +63,11 @@ class Keys:
     def epoch(self) -> str:
         """Exists from the first start until Redis loses its data."""
         return f"{self.prefix}:po:epoch"
+
+    @property
+    def restoring(self) -> str:
+        """Set by whoever first gives jobs back after Redis lost its data; lost with them when that happens again."""
+        return f"{self.prefix}:po:restoring"
 
     @property
     def guard(self) -> str:

@@ -10,6 +10,7 @@ from pipeline.queue.keys import Keys, require_queue_name, suffix_of
 def test_our_own_keys_share_the_prefix_and_so_the_slot() -> None:
     keys = Keys("{bull}")
     assert (keys.epoch, keys.guard) == ("{bull}:po:epoch", "{bull}:po:guard")
+    assert keys.restoring == "{bull}:po:restoring"
     assert keys.job("q", "a") == "{bull}:q:a"
 
 
