@@ -20,6 +20,7 @@ from pipeline import flow
 from pipeline.contract import Done, StageInput, StageResult
 from pipeline.domain.results import Enrichment
 from pipeline.hand_off import hand_off
+from pipeline.queue.job import ClaimedJob, Settled
 from pipeline.run_store import NextJob
 from pipeline.runner import Outcome
 from tests.app.held import held
@@ -188,6 +189,14 @@ async def test_a_suspect_waits_for_the_others_and_nothing_begins_beside_it(line:
     gates = Gates()
     line.script("database-save", gates)
     line.script(flow.FIRST, alone := Gates())
+    release, released = line.bull.release, 0
+
+    async def counted(job: ClaimedJob) -> Settled:
+        nonlocal released
+        released += 1
+        return await release(job)
+
+    line.bull.release = counted  # type: ignore[method-assign]
     await line.bull.pause(flow.FIRST)
     worker = line.worker(guard_s=0.1)
     async with anyio.create_task_group() as tasks:
@@ -212,6 +221,7 @@ async def test_a_suspect_waits_for_the_others_and_nothing_begins_beside_it(line:
 
         await until(all_through)
         worker.stop()
+    assert released <= 2, "claimed only to be handed back, again and again"
     assert (await line.journal("suspect"))[:3] == [
         (flow.FIRST, 0, 1, "crashed"),
         (flow.FIRST, 0, 2, "crashed"),
