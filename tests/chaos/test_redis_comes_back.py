@@ -38,7 +38,8 @@ from tests.walkthrough.upstream import Upload, Upstream
 ORDERS = 40 if CHAOS_IN_FULL else 6
 WIPES = 20 if CHAOS_IN_FULL else 4
 SEED = 20261126
-BEFORE_SYNC = ",".join(flow.NAMES[: flow.NAMES.index(flow.SYNC)])
+STAGES_BEFORE_SYNC = flow.NAMES.index(flow.SYNC)
+BEFORE_SYNC = ",".join(flow.NAMES[:STAGES_BEFORE_SYNC])
 QUICK = {"lease_seconds": 2, "heartbeat_seconds": 0.5, "stalled_seconds": 0.5, "reconcile_seconds": 0.5}
 
 
@@ -64,6 +65,15 @@ async def wanted_jobs(core: Core) -> list[tuple[str, str]]:
         (run["due_stage"], NextJob(run["id"], run["due_stage"], run["entry"], run["workflow_id"]).job_id)
         for run in open_runs
     ]
+
+
+async def stages_done(core: Core, count: int) -> None:
+    """Wait until so many results are recorded, over all orders: the moment is in the middle of the work."""
+
+    async def they_are() -> bool:
+        return await attempts(core, "finished") >= count
+
+    await until(they_are, within_s=60)
 
 
 async def live_jobs(core: Core) -> list[tuple[str, str]]:
@@ -98,20 +108,19 @@ async def test_a_redis_emptied_again_and_again_under_load_loses_and_doubles_no_o
     redis_url: str, redis_admin: redis.Redis, database_url: str, sandbox: str
 ) -> None:
     """Two workers: while one gives jobs back, the other works on them, or does the same. Only the mark says so."""
-    chance = random.Random(SEED)
     settings = settings_for(redis_url, database_url, sandbox, **QUICK | {"reconcile_seconds": 3600})
     async with open_core(settings) as core:
         await connect_merchant(core, sandbox)
         orders = await _submit(core, ORDERS)
         upto_sync = settings.model_copy(update={"stages": BEFORE_SYNC})
         async with working(upto_sync), working(upto_sync):
-            for _ in range(WIPES):
-                await anyio.sleep(chance.uniform(0.05, 0.4))
+            for number in range(WIPES):
+                await stages_done(core, (number + 1) * ORDERS * STAGES_BEFORE_SYNC // (WIPES + 1))
                 redis_admin.flushall()
             await all_due_at(core, flow.SYNC, ORDERS)
             await one_live_job_each(core)
         async with working(settings), working(settings):
-            await anyio.sleep(chance.uniform(0.1, 0.5))
+            await stages_done(core, ORDERS * STAGES_BEFORE_SYNC + 2)
             redis_admin.flushall()
             await all_done(core, sandbox, orders)
 
@@ -244,10 +253,11 @@ async def test_a_wipe_while_upstream_adds_the_same_uploads_again_is_one_run_each
         await connect_merchant(core, sandbox)
         orders = [articles(number) for number in range(ORDERS)]
         uploads = [cron.store(number, lines) for number, lines in enumerate(orders)]
-        await cron.enqueue(*uploads)
         upto_sync = settings.model_copy(update={"stages": BEFORE_SYNC})
         async with working(upto_sync), working(upto_sync):
-            for _ in range(3):
+            await cron.enqueue(*uploads)
+            for number in range(3):
+                await stages_done(core, (number + 1) * ORDERS)
                 chance.shuffle(uploads)
                 await _wiped_while_added(redis_admin, cron, uploads, chance.uniform(0.1, 0.6))
             await all_due_at(core, flow.SYNC, ORDERS)
