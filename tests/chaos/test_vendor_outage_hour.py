@@ -41,9 +41,10 @@ from tests.shop import (
 from tests.support import CHAOS_IN_FULL
 
 ORDERS = 200 if CHAOS_IN_FULL else 12
-STEP = timedelta(minutes=1 if CHAOS_IN_FULL else 10)
+STEP = timedelta(minutes=4 if CHAOS_IN_FULL else 10)
 HOUR = timedelta(hours=1)
 WITHIN_S = 300.0
+AT_ONCE = 20
 ASKING = (flow.FIRST, "ai-enrichment")
 
 
@@ -105,7 +106,7 @@ class Vendor:
 def _many_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """A round in which the vendor hangs costs one time limit, not one per order."""
     for name in ASKING:
-        monkeypatch.setitem(flow.BY_NAME, name, replace(flow.BY_NAME[name], concurrency=ORDERS))
+        monkeypatch.setitem(flow.BY_NAME, name, replace(flow.BY_NAME[name], concurrency=AT_ONCE))
 
 
 @asynccontextmanager
