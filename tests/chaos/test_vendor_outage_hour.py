@@ -12,6 +12,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from itertools import cycle
+from random import Random
 from typing import Any
 
 import httpx
@@ -23,11 +24,12 @@ from app.db.tables import runs, stage_runs
 from app.sandbox.server import MODEL_KEY
 from app.settings import Settings
 from pipeline import flow
-from pipeline.runner import AFTERMATH
+from pipeline.runner import AFTERMATH, Runner
 from tests.app.adapters.test_model import LINE, NOBODY, said
 from tests.app.redis_proxy import Proxy, proxy_to
 from tests.chaos.time_machine import pass_time
 from tests.chaos.watching import attempts, check_nothing_counted, impatient, plain_csv, rows, until
+from tests.pipeline.line import open_line
 from tests.shop import (
     connect_merchant,
     doubled_results,
@@ -43,6 +45,7 @@ from tests.support import CHAOS_IN_FULL
 ORDERS = 200 if CHAOS_IN_FULL else 12
 STEP = timedelta(minutes=4 if CHAOS_IN_FULL else 10)
 HOUR = timedelta(hours=1)
+SEED = 20261127
 WITHIN_S = 300.0
 AT_ONCE = 20
 ASKING = (flow.FIRST, "ai-enrichment")
@@ -210,3 +213,20 @@ async def test_an_outage_longer_than_patience_ends_in_just_that_reason(
             for row in found:
                 assert (row["state"], row["failure_code"]) == ("failed", "vendor_unavailable")
                 assert row["failure"].startswith("the model's vendor answered HTTP 503 (waited 1:05:")
+
+
+async def test_an_order_asks_a_vendor_that_is_away_about_twice_a_minute(redis_url: str, database_url: str) -> None:
+    """So the outage of an hour costs some 110 calls an order, and the rate limit bounds what all of them cost."""
+    async with open_line(redis_url, database_url) as line:
+        line.runner._random = Random(SEED).random
+        asked = [_asks_within(line.runner, HOUR) for _ in range(100)]
+    assert min(asked) >= 80
+    assert max(asked) <= 150
+
+
+def _asks_within(runner: Runner, limit: timedelta) -> int:
+    asks, passed_s = 0, 0.0
+    while passed_s < limit.total_seconds():
+        asks += 1
+        passed_s += runner._wait_s(asks)
+    return asks
