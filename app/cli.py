@@ -282,12 +282,14 @@ def retry(run: RunName) -> None:
 def cancel(run: RunName) -> None:
     """End a run for good. What the shop was told stays there."""
     from app.adapters.progress import UpstreamProgress
+    from app.enqueue import try_promote
 
     async def work(core: Core) -> None:
         run_id = await _run_id(core, run)
-        stage = await core.people.cancel(run_id, _who())
+        cancelled = await core.people.cancel(run_id, _who())
+        await try_promote(core.bull, cancelled.turns)
         progress = UpstreamProgress(core.connections.commands, core.database, core.clock)
-        await progress.tell(run_id, stage, "failed", {"message": f"cancelled by {_who()}"})
+        await progress.tell(run_id, cancelled.stage, "failed", {"message": f"cancelled by {_who()}"})
         Screen().say(f"run {run_id} is cancelled")
 
     _with_core(work)

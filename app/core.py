@@ -61,9 +61,9 @@ async def open_core(settings: Settings, clock: Clock | None = None) -> AsyncIter
                 database=database,
                 connections=connections,
                 bull=Bull(connections.commands, prefix=settings.queue_prefix, leases=connections.leases, clock=clock),
-                runs=PostgresRuns(database, max_stalls=settings.max_stalls),
+                runs=PostgresRuns(database, max_stalls=settings.max_stalls, open_runs=settings.shop_open_runs),
                 merchants=Merchants(database, _seal(settings), api_version=settings.shopify_api_version),
-                people=People(database),
+                people=People(database, open_runs=settings.shop_open_runs),
                 name=name,
             )
     finally:

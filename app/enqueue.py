@@ -10,15 +10,15 @@ import structlog
 
 from pipeline import flow
 from pipeline.errors import PipelineError
-from pipeline.hand_off import hand_off
+from pipeline.hand_off import hand_off, promote
 from pipeline.queue.job import Enqueued, NewJob
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable
+    from collections.abc import Awaitable, Iterable
 
     from app.db.uploads import Upload
     from pipeline.queue.bull import Bull
-    from pipeline.run_store import NextJob
+    from pipeline.run_store import DueRun, NextJob
 
 _UPSTREAM_OPTIONS = {"removeOnComplete": 10, "removeOnFail": 50, "backoff": {"type": "exponential", "delay": 2000}}
 _UPSTREAM_ATTEMPTS = 3
@@ -34,6 +34,15 @@ async def enqueue_next(bull: Bull, job: NextJob) -> Enqueued:
 async def try_enqueue_next(bull: Bull, job: NextJob) -> bool:
     """The same after a person's command: done is done, and if Redis is away the reconciler enqueues later."""
     return await _tried(enqueue_next(bull, job), job)
+
+
+async def try_promote(bull: Bull, turns: Iterable[DueRun]) -> None:
+    """Let parked runs go whose turn has come; whoever cannot be told is let in by the reconciler."""
+    for turn in turns:
+        try:
+            await promote(bull, turn)
+        except PipelineError as error:
+            _log.warning("not let in, the reconciler will", run_id=turn.next.run_id, reason=str(error))
 
 
 async def enqueue_upload(bull: Bull, upload: Upload) -> Enqueued:

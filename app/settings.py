@@ -66,6 +66,7 @@ class Settings(BaseSettings):
     reconcile_seconds: float = Field(default=60.0, gt=0)
     retry_delay_seconds: float = Field(default=5.0, gt=0)
     rate_limit: str = "10/5"
+    shop_open_runs: int = Field(default=flow.SHOP_SHARE, ge=1)
     shutdown_grace_seconds: float = Field(default=30.0, ge=0)
 
     stages: str = "all"

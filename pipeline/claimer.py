@@ -314,6 +314,8 @@ class Claimer:
             if settled.alone:
                 for claimer in self._of.values():
                     claimer.wake()
+            if settled.unstarted:
+                self._not_before = self._clock.monotonic()  # what we were told when its start still counted
         except Exception as error:  # noqa: BLE001 our own bug: the job comes back when its lease is over, the others go on
             _log.error("slot broke", exc_info=error, queue=self.queue)
         finally:

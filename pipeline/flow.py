@@ -54,6 +54,13 @@ STATUS = "status-update"
 IMAGES = "background-image-processing"
 LAST_REVIEWABLE = "image-attachment"
 
+SHOP_SHARE = 2 * min(spec.concurrency for spec in STAGES[: NAMES.index(STATUS)]) - 1
+"""Orders of one shop under way at once, where one process works: one less than two rounds of the narrowest stage.
+
+With no more than that before it, another shop's order waits at each stage for one attempt at most, and so ends within
+twice the time it takes alone. Pictures (one slot) come after an order is completed.
+"""
+
 ENTRY_OF_KIND: dict[str, str] = {"order": FIRST, "receipt": SYNC}
 """Where a run of each kind begins."""
 

@@ -13,7 +13,7 @@ import structlog
 
 from pipeline.clock import Clock
 from pipeline.errors import BrokenQueue
-from pipeline.hand_off import LIVE, hand_off
+from pipeline.hand_off import LIVE, hand_off, promote
 from pipeline.queue.bull import Bull
 from pipeline.queue.hindrance import HINDRANCES, Hindrance
 from pipeline.run_store import DueRun, DueRuns, job_ref
@@ -29,6 +29,7 @@ class Reconciled:
 
     looked_at: int
     added: int
+    promoted: int = 0
 
 
 class Reconciler:
@@ -56,12 +57,21 @@ class Reconciler:
             looked_at += len(page)
             self.rounds += 1
             after = page[-1].next.run_id
+        turns = await self._due.list_turns()
+        promoted = 0
+        for run in turns:
+            if await self._promote(run):
+                promoted += 1
+            else:
+                added += await self._restore(run)
         # Only now: if we die before, the next replica finds the epoch missing and does it again.
         if redis_was_emptied and not await self._bull.mark_epoch(since):
             _log.warning("Redis was emptied again while jobs were given back")  # the next sweep finds no epoch
         if added:
             _log.warning("runs without a job got one", added=added, redis_was_emptied=redis_was_emptied)
-        return Reconciled(looked_at, added)
+        if promoted:
+            _log.info("parked runs were let in", promoted=promoted)
+        return Reconciled(looked_at, added, promoted)
 
     async def _restore(self, run: DueRun) -> bool:
         stage, job_id = run.next.stage, run.next.job_id
@@ -81,6 +91,13 @@ class Reconciler:
         except BrokenQueue as error:
             _log.error("queue is broken, run waits", queue=stage, run_id=run.next.run_id, reason=str(error))
             return False
+
+    async def _promote(self, run: DueRun) -> bool:
+        """Nobody is forgotten at the door: who ends a run promotes the next, unless it dies first."""
+        try:
+            return await promote(self._bull, run)
+        except BrokenQueue:
+            return False  # restoring says so
 
     async def _is_live(self, stage: str, ref: str) -> bool:
         job_id = ref.partition("@")[0]

@@ -152,7 +152,23 @@ class Trouble:
             object.__setattr__(self, name, text.replace("\0", "").encode("utf-8", "replace").decode())
 
 
-class RunStore(Protocol):
+@dataclass(frozen=True, slots=True)
+class DueRun:
+    """An open run and the job it waits for; `ref` is its job of record, which may be one of upstream's."""
+
+    next: NextJob
+    ref: str | None
+
+
+class Turns(Protocol):
+    """The door: only so many runs of one shop are in the line, the others are parked."""
+
+    async def list_turns(self, left: str | None = None) -> list[DueRun]:
+        """Parked runs whose turn it is: of the shop whose run `left` the line, or of every shop."""
+        ...
+
+
+class RunStore(Turns, Protocol):
     """The journal of runs."""
 
     async def load(
@@ -185,15 +201,7 @@ class RunStore(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True)
-class DueRun:
-    """An open run and the job it waits for; `ref` is its job of record, which may be one of upstream's."""
-
-    next: NextJob
-    ref: str | None
-
-
-class DueRuns(Protocol):
+class DueRuns(Turns, Protocol):
     """What the reconciler needs to know."""
 
     async def list_due(self, *, quiet_for: timedelta, after: str, limit: int) -> list[DueRun]:

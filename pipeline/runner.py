@@ -30,11 +30,12 @@ from pipeline.errors import (
     DatabaseUnavailable,
     LeaseLost,
     Permanent,
+    PipelineError,
     RedisUnavailable,
     Temporary,
     VendorUnavailable,
 )
-from pipeline.hand_off import LIVE, hand_off
+from pipeline.hand_off import LIVE, hand_off, promote
 from pipeline.ports import Progress
 from pipeline.queue.backoff import Random, full_jitter
 from pipeline.queue.bull import Bull
@@ -95,13 +96,15 @@ class Settlement:
     """An attempt's end. `reply` is what the settling call answered if it could claim more jobs, and was heard.
 
     `hold`: Redis or Postgres cannot serve, so claiming more makes no sense for a while. `alone`: nothing else
-    could begin meanwhile; now it may.
+    could begin meanwhile; now it may. `unstarted`: the job was put off before its stage began, and the queue's limit
+    lets another start in its place.
     """
 
     outcome: Outcome
     reply: FinishReply | None = None
     hold: bool = False
     alone: bool = False
+    unstarted: bool = False
 
 
 class Slots(Protocol):
@@ -216,7 +219,7 @@ class Runner:
             case Dead():
                 return await self._bury(job, loaded)
             case Later():
-                return await self._put_off(job, loaded.after_s, loaded.reason)
+                return await self._put_off(job, loaded.after_s, loaded.reason, unstarted=True)
             case AskLive() | Suspect():
                 return await self._put_off(job, 1.0, "the run changes faster than it can be asked about")
 
@@ -375,6 +378,8 @@ class Runner:
             except Exception as error:  # noqa: BLE001 a result that cannot be written is a failure of the attempt
                 return await self._raised(job, ready, error)
             self._reach("record")
+            if ready.stage == flow.STATUS:
+                await self._let_in(ready.run.id)
             outcome = "review" if isinstance(result, Review) else "finished"
             reply = await self._settle(job, ready.run.id, outcome, recorded.summary, recorded.next, slots)
             self._reach("settle")
@@ -457,9 +462,23 @@ class Runner:
 
     async def _skip(self, job: ClaimedJob, found: NotDue, slots: Slots) -> Settlement:
         with anyio.CancelScope(shield=True):
+            # Perhaps its worker died when the run was over but nobody had been let in for it.
+            await self._let_in(found.run_id)
             reply = await self._settle(job, found.run_id, "skipped", found.reason, found.hand_on, slots)
         _log.info("job not due", run_id=found.run_id, reason=found.reason)
         return Settlement(Outcome.FINISHED, reply)
+
+    async def _let_in(self, run_id: str) -> None:
+        """A run has left the line: parked runs of its shop whose turn that makes it may go.
+
+        Before its job is settled: whoever dies in between comes back to this with the same job.
+        """
+        with anyio.move_on_after(SHIELDED_S, shield=True):
+            try:
+                for turn in await self._runs.list_turns(run_id):
+                    await promote(self._bull, turn)
+            except PipelineError as error:
+                _log.warning("nobody let in, the reconciler will", reason=str(error), run_id=run_id)
 
     # --------------------------------------------------------------------- fail, wait, release, lose
 
@@ -494,6 +513,7 @@ class Runner:
         return Settlement(Outcome.RETRIED)
 
     async def _end(self, job: ClaimedJob, ready: Ready, failed: Failed, trouble: Trouble) -> Settlement:
+        await self._let_in(ready.run.id)
         await self._dead_letter(job, failed.message, failed.failures, trouble.stack)
         await self._tell(ready, "failed", code=trouble.code, message=failed.message)
         _log.error("run failed", code=trouble.code, reason=failed.message, failures=failed.failures)
@@ -501,6 +521,8 @@ class Runner:
 
     async def _bury(self, job: ClaimedJob, dead: Dead) -> Settlement:
         with anyio.CancelScope(shield=True):
+            if dead.run_id:
+                await self._let_in(dead.run_id)
             await self._dead_letter(job, dead.message, dead.failures, "")
         _log.error("job is dead", run_id=dead.run_id, code=dead.code, reason=dead.message)
         return Settlement(Outcome.DEAD)
@@ -533,11 +555,14 @@ class Runner:
             attempt, base_s=WAIT_BASE_S, cap_s=BACKOFF_CAP_S - WAIT_BASE_S, random=self._random
         )
 
-    async def _put_off(self, job: ClaimedJob, after_s: float, reason: str) -> Settlement:
+    async def _put_off(self, job: ClaimedJob, after_s: float, reason: str, *, unstarted: bool = False) -> Settlement:
+        """Run the job later, uncounted. `unstarted`: it has called nobody, so the vendor's limit forgets it."""
         _log.info("job put off", reason=reason, delay_s=round(after_s, 3))
         self._heartbeat.drop(job)
-        await self._insist(lambda: self._bull.snooze(job, delay_ms=round(after_s * 1000), reason=reason))
-        return Settlement(Outcome.RELEASED)
+        await self._insist(
+            lambda: self._bull.snooze(job, delay_ms=round(after_s * 1000), reason=reason, unstarted=unstarted)
+        )
+        return Settlement(Outcome.RELEASED, unstarted=unstarted)
 
     async def _hand_back(self, job: ClaimedJob, ready: Ready) -> Settlement:
         """Drained or cut off: the attempt is closed as released, then the job goes to the head of its queue."""

@@ -36,6 +36,7 @@ def settings_for(redis_url: str, database_url: str, sandbox: str, **changed: Any
         "secret_key": "a secret key for the tests and nothing else",
         "image_host_map": {"images.example": f"{sandbox}/images"},
         "rate_limit": "off",
+        "shop_open_runs": 1000,  # one merchant stands for all the shops of a fleet
         "http_port": 0,
         "lease_seconds": 3,
         "heartbeat_seconds": 0.7,

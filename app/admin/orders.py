@@ -11,7 +11,7 @@ from app.db import views
 from app.db.errors import InvalidError, NotFoundError
 from app.db.receiving import UNITS_MAX, Units
 from app.db.uploads import create_upload
-from app.enqueue import try_enqueue_next, try_enqueue_upload
+from app.enqueue import try_enqueue_next, try_enqueue_upload, try_promote
 from pipeline.domain.intake import MAX_DOCUMENT_BYTES
 
 if TYPE_CHECKING:
@@ -128,8 +128,9 @@ class _Orders:
     async def cancel(self, name: str, by: By) -> dict[str, Any]:
         """End a run for good."""
         run_id = await self._run_id(name)
-        stage = await self._deps.people.cancel(run_id, by.who)
-        await self._deps.progress.tell(run_id, stage, "failed", {"message": f"cancelled by {by.who}"})
+        cancelled = await self._deps.people.cancel(run_id, by.who)
+        await try_promote(self._deps.bull, cancelled.turns)
+        await self._deps.progress.tell(run_id, cancelled.stage, "failed", {"message": f"cancelled by {by.who}"})
         return {"success": True, "runId": run_id, "message": "cancelled"}
 
     async def receive(self, name: str, counted: Counted) -> dict[str, Any]:

@@ -15,8 +15,8 @@ from sqlalchemy import text
 
 from app.db.session import Database, asyncpg_url
 
-OLDEST_ACCEPTED = "0001"
-"""Revisions are numbered; this release works on any from here on, so it can be deployed before or after `migrate`."""
+OLDEST_ACCEPTED = "0002"
+"""Revisions are numbered; this release works on any from here on: run `migrate` before it is deployed."""
 
 _MIGRATIONS = Path(__file__).resolve().parents[2] / "migrations"
 

@@ -7,18 +7,20 @@ The caller enqueues the NextJob it is given; if that fails the reconciler does i
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import delete, func, select, update
 from sqlalchemy.dialects.postgresql import insert
 
 from app.db.accept import locked_run
+from app.db.door import turns_after
 from app.db.errors import ConflictError, NotFoundError
 from app.db.receiving import Delivered, receive, refuse_second_receipt
 from app.db.tables import audit, effects, queue_pauses, runs, stage_runs
 from pipeline import flow
 from pipeline.domain.standing import PLAN
-from pipeline.run_store import NextJob
+from pipeline.run_store import DueRun, NextJob
 
 if TYPE_CHECKING:
     from sqlalchemy import RowMapping
@@ -36,11 +38,20 @@ _WAY_OUT = {
 """What can be done in each state, in words; every refusal ends with it."""
 
 
+@dataclass(frozen=True, slots=True)
+class Cancelled:
+    """A run that was ended: the stage it was at, and the parked runs that may join the line in its place."""
+
+    stage: str
+    turns: list[DueRun]
+
+
 class People:
     """The commands, by whoever may give them (`who` goes into the audit)."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, *, open_runs: int = flow.SHOP_SHARE) -> None:
         self._database = database
+        self._open_runs = open_runs
 
     async def approve(self, run_id: str, who: str) -> NextJob:
         """A person has looked at the doubts and lets the run go on where it left the line."""
@@ -66,8 +77,16 @@ class People:
             await _note(connection, who, "retry", run, {"stage": again.stage, "failure": run["failure"]})
             return again
 
-    async def cancel(self, run_id: str, who: str) -> str:
-        """End a run for good; returns the stage it was at. What the shop was told stays there: the summary says so."""
+    async def cancel(self, run_id: str, who: str) -> Cancelled:
+        """End a run for good. What the shop was told stays there, and the summary says so.
+
+        The caller promotes those whose turn that makes it.
+        """
+        stage = await self._cancel(run_id, who)
+        async with self._database.transaction() as connection:
+            return Cancelled(stage, await turns_after(connection, run_id, self._open_runs))
+
+    async def _cancel(self, run_id: str, who: str) -> str:
         async with self._database.transaction() as connection:
             run = await _run_in(connection, run_id, "cancel", {"running", "needs_review", "failed"})
             sent = await _refuse_to_abandon(connection, run)
@@ -80,6 +99,7 @@ class People:
                     due_stage=None,
                     due_since=None,
                     job_id=None,
+                    parked_at=None,
                     summary=f"Cancelled by {who}{kept}.",
                     **_raised(run),
                     finished_at=func.now(),

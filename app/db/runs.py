@@ -14,6 +14,7 @@ from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.db.accept import merchant_row, run_of
+from app.db.door import ask_turn, turns_after, turns_of_all
 from app.db.journal import dump, dump_doubts, earlier_outputs, restore_doubts
 from app.db.record import spread
 from app.db.session import Database
@@ -51,9 +52,10 @@ HOPELESS_STALLS = 5
 class PostgresRuns:
     """Implements `RunStore`, `DueRuns` and `Pauses` of `pipeline.run_store`."""
 
-    def __init__(self, database: Database, *, max_stalls: int) -> None:
+    def __init__(self, database: Database, *, max_stalls: int, open_runs: int = flow.SHOP_SHARE) -> None:
         self._database = database
         self._max_stalls = max_stalls
+        self._open_runs = open_runs
 
     # ------------------------------------------------------------------------------------------- load
 
@@ -78,7 +80,8 @@ class PostgresRuns:
             merchant = await merchant_row(connection, run["merchant_id"])
             if merchant is None:
                 return await self._unknown_merchant(connection, ticket, run)
-            return await self._take(connection, ticket, run, _merchant(merchant), alone=alone)
+            parked = await ask_turn(connection, ticket, run, self._open_runs)
+            return parked or await self._take(connection, ticket, run, _merchant(merchant), alone=alone)
 
     async def _reentry(self, connection: AsyncConnection, ticket: Ticket, run: RowMapping) -> RowMapping | Dead:
         """A dead run whose job comes again: crashed before Redis was told (still dead), or retried by a person.
@@ -166,12 +169,12 @@ class PostgresRuns:
         # Both counts must agree: Redis also counts stalls of its own outages, the journal those of Postgres'.
         if min(stalls, crashes) >= SUSPECT_AFTER and not (alone or poison):
             return Suspect(crashes)
+        values: dict[str, Any] = {"fence": runs.c.fence + 1, "job_id": ticket.ref, "updated_at": func.now()}
+        if run["parked_at"] is not None:
+            values |= {"parked_at": None, "summary": ""}
         fence: int = (
             await connection.execute(
-                update(runs)
-                .where(runs.c.id == run["id"])
-                .values(fence=runs.c.fence + 1, job_id=ticket.ref, updated_at=func.now())
-                .returning(runs.c.fence)
+                update(runs).where(runs.c.id == run["id"]).values(**values).returning(runs.c.fence)
             )
         ).scalar_one()
         attempt = await _next_attempt(connection, run["id"], ticket.stage, run["entry"])
@@ -306,15 +309,28 @@ class PostgresRuns:
 
     # ------------------------------------------------------------------------- what the other roles ask
 
-    async def list_due(self, *, quiet_for: timedelta, after: str, limit: int) -> list[DueRun]:
-        """Open runs that nothing happened to for that long, by id, beginning after run `after`."""
+    async def list_turns(self, left: str | None = None) -> list[DueRun]:
+        """Parked runs whose turn it is: of the shop whose run `left` the line, or of every shop."""
         async with self._database.transaction() as connection:
-            found = await connection.execute(
-                select(runs.c.id, runs.c.due_stage, runs.c.entry, runs.c.workflow_id, runs.c.job_id)
-                .where(runs.c.due_stage.is_not(None), runs.c.id > after, runs.c.due_since <= func.now() - quiet_for)
-                .order_by(runs.c.id)
-                .limit(limit)
-            )
+            if left is None:
+                return await turns_of_all(connection, self._open_runs)
+            return await turns_after(connection, left, self._open_runs)
+
+    async def list_due(self, *, quiet_for: timedelta, after: str, limit: int) -> list[DueRun]:
+        """Open runs that nothing happened to for that long, by id, beginning after run `after`.
+
+        A parked run is looked after when its turn comes, so it is in the list only when all are asked for.
+        """
+        statement = (
+            select(runs.c.id, runs.c.due_stage, runs.c.entry, runs.c.workflow_id, runs.c.job_id)
+            .where(runs.c.due_stage.is_not(None), runs.c.id > after, runs.c.due_since <= func.now() - quiet_for)
+            .order_by(runs.c.id)
+            .limit(limit)
+        )
+        if quiet_for:
+            statement = statement.where(runs.c.parked_at.is_(None))
+        async with self._database.transaction() as connection:
+            found = await connection.execute(statement)
             return [
                 DueRun(NextJob(run_id, stage, entry, workflow_id), job_id)
                 for run_id, stage, entry, workflow_id, job_id in found

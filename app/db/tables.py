@@ -117,6 +117,8 @@ runs = Table(
     Column("entry", Integer, nullable=False, server_default="0"),
     Column("fence", BigInteger, nullable=False, server_default="0"),
     Column("stall_baseline", Integer, nullable=False, server_default="0"),
+    # Since when it waits at the door for its shop's turn; see app.db.door.
+    _instant("parked_at"),
     _json("review", "[]"),
     _words("review_stage"),
     _words("approved_by"),
@@ -137,6 +139,8 @@ runs = Table(
     ),
     Index("ix_runs_due", "due_since", postgresql_where=text("due_stage IS NOT NULL")),
     Index("ix_runs_merchant_created", "merchant_id", "created_at"),
+    Index("ix_runs_in_line", "merchant_id", postgresql_where=text("state = 'running' AND fence > 0")),
+    Index("ix_runs_parked", "merchant_id", "created_at", "id", postgresql_where=text("parked_at IS NOT NULL")),
     Index("ix_runs_updated_at", "updated_at"),
     Index("ix_runs_order_id", "order_id"),
 )

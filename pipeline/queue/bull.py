@@ -120,7 +120,7 @@ class Bull:
             **limit_args(limit),
             data_max=DATA_MAX,
         )
-        return self._claim(reply, queue, token, sent_at)
+        return self._claim(reply, queue, ClaimNext(token, lease_ms, limit), sent_at)
 
     async def adopt(self, queue: str, token: str, job_id: str | None = None) -> Adopted:
         """Tell what the call with this token did, whose reply was lost; `job_id` if it was a settling call."""
@@ -206,8 +206,8 @@ class Bull:
         return FinishReply(
             settled=Settled(settled),
             successor_created=None if handed_on is None else handed_on == "created",
-            next=self._claim(claim, job.queue, claim_next.token, sent_at) if claim_next and claim else None,
-            through=self._claim(claim_through, successor.queue, through.token, sent_at)
+            next=self._claim(claim, job.queue, claim_next, sent_at) if claim_next and claim else None,
+            through=self._claim(claim_through, successor.queue, through, sent_at)
             if successor and through and claim_through
             else None,
             broken=broken,
@@ -242,10 +242,23 @@ class Bull:
             )
         )
 
-    async def snooze(self, job: ClaimedJob, *, delay_ms: int, reason: str | None = None) -> Settled:
-        """Let the job run later; nothing is counted. The reason shows in the job's log."""
+    async def snooze(
+        self, job: ClaimedJob, *, delay_ms: int, reason: str | None = None, unstarted: bool = False
+    ) -> Settled:
+        """Let the job run later; nothing is counted. The reason shows in the job's log.
+
+        `unstarted`: nothing was begun, so the queue's limit may let another job start instead.
+        """
         return Settled(
-            await self._run("snooze", [job.queue], job_id=job.id, token=job.token, delay_ms=delay_ms, reason=reason)
+            await self._run(
+                "snooze",
+                [job.queue],
+                job_id=job.id,
+                token=job.token,
+                delay_ms=delay_ms,
+                reason=reason,
+                give_back_ms=job.limit.duration_ms if unstarted and job.limit else None,
+            )
         )
 
     async def release(self, job: ClaimedJob) -> Settled:
@@ -428,7 +441,7 @@ class Bull:
         require_queue_name(successor.queue)
         return self._new_job(successor.job)
 
-    def _claim(self, reply: list[Any], queue: str, token: str, sent_at: float) -> Claim:
+    def _claim(self, reply: list[Any], queue: str, asked: ClaimNext, sent_at: float) -> Claim:
         match reply:
             case ["paused"]:
                 return Paused()
@@ -440,10 +453,12 @@ class Bull:
                 return Empty()
             case ["claimed", *_]:
                 _tell_dropped(queue, reply[9:])
-                return self._claimed(reply, queue, token, sent_at)
+                return self._claimed(reply, queue, asked.token, sent_at, asked.limit)
         raise _unexpected("claim", reply)
 
-    def _claimed(self, reply: list[Any], queue: str, token: str, sent_at: float) -> ClaimedJob:
+    def _claimed(
+        self, reply: list[Any], queue: str, token: str, sent_at: float, limit: RateLimit | None = None
+    ) -> ClaimedJob:
         _, job_id, name, opts, timestamp, attempts_made, stalled, data, lease_left_ms = reply[:9]
         return ClaimedJob(
             queue=queue,
@@ -456,6 +471,7 @@ class Bull:
             stalled_count=number(stalled),
             timestamp_ms=number(timestamp),
             lease=Lease(token, self._clock, sent_at=sent_at, lease_s=lease_left_ms / 1000),
+            limit=limit,
         )
 
 

@@ -49,7 +49,10 @@ class RateLimit:
 
 @dataclass(frozen=True, slots=True)
 class ClaimedJob:
-    """A job that is ours for as long as `lease` holds. `data` None: too long to come along, ask `Bull.data`."""
+    """A job that is ours for as long as `lease` holds. `data` None: too long to come along, ask `Bull.data`.
+
+    `limit` is the limit this claim was counted against.
+    """
 
     queue: str
     id: str
@@ -61,6 +64,7 @@ class ClaimedJob:
     stalled_count: int
     timestamp_ms: int
     lease: Lease
+    limit: RateLimit | None = None
 
 
 @dataclass(frozen=True, slots=True)

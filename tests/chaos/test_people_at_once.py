@@ -13,6 +13,7 @@ from sqlalchemy import func, select, update
 from app.bootstrap import Core
 from app.db.effects import CALL_MAX
 from app.db.errors import ConflictError
+from app.db.people import Cancelled
 from app.db.receiving import Units
 from app.db.tables import effects, receipts, stage_runs
 from app.enqueue import enqueue_next
@@ -87,7 +88,7 @@ async def test_approving_and_cancelling_together_ends_cancelled(
             async def approve(run_id: str = row.run_id) -> None:
                 await enqueue_next(core.bull, await core.people.approve(run_id, "ann"))
 
-            async def cancel(run_id: str = row.run_id) -> str:
+            async def cancel(run_id: str = row.run_id) -> Cancelled:
                 return await core.people.cancel(run_id, "bob")
 
             await _at_once(approve, cancel, approve)

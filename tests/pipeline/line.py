@@ -28,6 +28,9 @@ from pipeline.runner import Runner, Settlement
 from pipeline.worker import Worker, WorkerConfig
 
 MERCHANT = "merchant-1"
+ALL = 1000
+"""Orders of one shop in the line: as many as a test sends, unless it is about that very number."""
+
 Script = Callable[[StageInput], Awaitable[StageResult]]
 
 
@@ -157,6 +160,7 @@ async def open_line(
     database_url: str,
     *,
     max_stalls: int = 3,
+    open_runs: int = ALL,
     clock: Clock | None = None,
     lease_s: float = 60,
     beat_s: float = 10,
@@ -168,7 +172,7 @@ async def open_line(
     try:
         async with open_connections(redis_url, clock, **of_connections) as connections:
             bull = Bull(connections.commands, leases=connections.leases, clock=clock)
-            store = PostgresRuns(database, max_stalls=max_stalls)
+            store = PostgresRuns(database, max_stalls=max_stalls, open_runs=open_runs)
             heartbeat = Heartbeat(bull, clock, every_s=beat_s, lease_s=lease_s)
             stages = {name: Scripted(_plain) for name in flow.NAMES}
             runner = Runner(
