@@ -59,6 +59,11 @@ class Node:
         """Run jobs from now on; `ran` says which are done."""
         await self._ask(queue=queue, process=True)
 
+    async def start(self, queue: str, *, older_ms: int = 0) -> int:
+        """Do to a queue what upstream does whenever it starts: resume it, remove and re-add jobs older than that."""
+        again: int = await self._ask(queue=queue, start=older_ms)
+        return again
+
     async def board(self, queue: str, method: str, route: str, **asked: Mapping[str, str]) -> Any:
         """Ask bull-board, as its page would; `params` fill the route, `query` follows it. An error is NodeError."""
         answer = await self._ask(queue=queue, board={"method": method, "route": f"/api/queues{route}", **asked})

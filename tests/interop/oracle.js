@@ -7,6 +7,7 @@
 //   {id, queue, process: true}     run jobs: each answers with its own data; {ran: <job id>} is told when it is done
 //   {id, queue, board: {method, route, params, query}}   ask bull-board about the queue: {status, body}
 //   {id, cron: [{expression, tz, after}, ..]}   when each is due next, and then, and then; [] where cron-parser refuses
+//   {id, queue, start: olderMs}    what upstream does to a queue when it starts, before it processes
 //   {id, forget: true}             close every queue: one process serves many tests, and none may meet another's
 'use strict'
 const readline = require('readline')
@@ -56,11 +57,24 @@ function dueNext ({ expression, tz, after }) {
   return moments
 }
 
-async function answer ({ queue: name, job: jobId, call, args = [], next, limiter, process: run, board, cron: asked, forget }) {
-  if (forget) return forgetAll()
-  if (asked) return asked.map(dueNext)
+// Upstream's registration of a queue: resume it for everyone, then remove and add again what has waited for long.
+async function start (queue, olderMs) {
+  await queue.resume()
+  const old = (await queue.getJobs(['waiting', 'delayed'])).filter(job => job.timestamp <= Date.now() - olderMs)
+  for (const job of old) {
+    await job.remove()
+    await queue.add(job.data, { ...job.opts, jobId: job.id })
+  }
+  return old.length
+}
+
+async function answer (request) {
+  const { queue: name, job: jobId, call, args = [], next, limiter, process: run, board, start: olderMs } = request
+  if (request.forget) return forgetAll()
+  if (request.cron) return request.cron.map(dueNext)
   const queue = queueOf(name, limiter)
   if (limiter) return queue.isReady().then(() => true)
+  if (olderMs !== undefined) return start(queue, olderMs)
   if (next) {
     const job = await queue.getNextJob()
     if (job) taken.set(name + '/' + job.id, job)
