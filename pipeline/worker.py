@@ -85,6 +85,7 @@ class Worker:
             hold_s=config.retry_delay_s,
             limits=config.limits,
         )
+        self._gate.paused = frozenset(config.stages)  # Redis may have forgotten a pause: Postgres is asked first
         self._ledger = IdLedger(flow.NAMES)
         self._claimers: dict[str, Claimer] = {}
         for queue in config.stages:
@@ -243,10 +244,12 @@ class Worker:
     async def _on_report(self, report: SweepReport) -> None:
         self._swept_at = self.clock.monotonic()
         self.last_report = report
+        held = self._gate.paused
         await self._keep_pauses(report)
-        for name, queue in report.queues.items():
-            if queue.waiting and name in self._claimers:
-                self._claimers[name].doubt()
+        opened = held - self._gate.paused  # what arrived since the sweep was announced to a closed gate
+        for name, claimer in self._claimers.items():
+            if report.queues[name].waiting or name in opened:
+                claimer.doubt()
         if not report.epoch_present:
             await self._reconciler.run_once(redis_was_emptied=True)
 
