@@ -215,7 +215,7 @@ class Totals:
     active: Mapping[str, int]
     failed: Mapping[str, int]
     oldest_due_s: float
-    """How long the run that has waited longest has been waiting."""
+    """How long the run that has waited longest has been waiting, without those that wait for their shop's turn."""
     paused: frozenset[str]
 
 
@@ -320,7 +320,7 @@ async def totals(database: Database) -> Totals:
     due = select(runs.c.due_stage, func.count()).where(runs.c.due_stage.is_not(None)).group_by(runs.c.due_stage)
     failed = select(runs.c.failed_stage, func.count()).where(runs.c.state == "failed").group_by(runs.c.failed_stage)
     waited = select(func.coalesce(func.extract("epoch", func.now() - func.min(runs.c.due_since)), 0)).where(
-        runs.c.due_stage.is_not(None)
+        runs.c.due_stage.is_not(None), runs.c.parked_at.is_(None)
     )
     async with database.transaction() as connection:
         return Totals(

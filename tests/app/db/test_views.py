@@ -119,10 +119,13 @@ async def test_totals_count_what_waits_what_runs_and_what_died(given: Given) -> 
     await given.run("a", due_stage="shopify-sync", due_since=long_ago)
     await given.run("b", due_stage="shopify-sync", due_since=datetime.now(UTC))
     await given.run("c", state="failed", failed_stage="ai-parsing")
+    hours_ago = long_ago - timedelta(hours=9)
+    await given.run("parked", due_stage="ai-parsing", due_since=hours_ago, parked_at=hours_ago)
     await given.insert(tables.stage_runs, run_id="a", stage="shopify-sync", entry=0, attempt=1, fence=1, state="open")
     await given.insert(tables.queue_pauses, queue="ai-parsing", paused_by="ann")
     found = await views.totals(given.database)
-    assert found.runs == {"running": 2, "failed": 1}
-    assert (found.due, found.active, found.failed) == ({"shopify-sync": 2}, {"shopify-sync": 1}, {"ai-parsing": 1})
+    assert found.runs == {"running": 3, "failed": 1}
+    assert found.due == {"shopify-sync": 2, "ai-parsing": 1}
+    assert (found.active, found.failed) == ({"shopify-sync": 1}, {"ai-parsing": 1})
     assert 85 < found.oldest_due_s < 600
     assert found.paused == {"ai-parsing"}
