@@ -56,10 +56,13 @@ async def begin_run(
     workflow_id: str,
     document_id: str,
     upstream_order_id: str = "",
-) -> NextJob:
-    """Accept an upload, unless it is already: from this commit on the order cannot be lost. Returns its first job."""
+) -> tuple[NextJob, RowMapping | None]:
+    """Accept an upload, unless it is already: from this commit on the order cannot be lost.
+
+    Returns its first job and its row, None if it was accepted before.
+    """
     first = NextJob(run_id_of(merchant_id, upload_id), flow.FIRST, 0, workflow_id)
-    await connection.execute(
+    made = await connection.execute(
         insert(runs)
         .values(
             id=first.run_id,
@@ -74,15 +77,16 @@ async def begin_run(
             due_since=func.now(),
         )
         .on_conflict_do_nothing()
+        .returning(*runs.c)
     )
-    return first
+    return first, made.mappings().one_or_none()
 
 
 async def _accept(connection: AsyncConnection, intake: Intake) -> RowMapping | None:
     existing = await locked_run(connection, run_id_of(intake.merchant_id, intake.upload_id))
     if existing is not None:
         return existing
-    first = await begin_run(
+    first, accepted = await begin_run(
         connection,
         merchant_id=intake.merchant_id,
         upload_id=intake.upload_id,
@@ -90,7 +94,7 @@ async def _accept(connection: AsyncConnection, intake: Intake) -> RowMapping | N
         document_id=await _document(connection, intake),
         upstream_order_id=intake.purchase_order_id,
     )
-    return await locked_run(connection, first.run_id)
+    return accepted or await locked_run(connection, first.run_id)
 
 
 async def _document(connection: AsyncConnection, intake: Intake) -> str:
@@ -104,13 +108,11 @@ async def _document(connection: AsyncConnection, intake: Intake) -> str:
         "location": intake.location,
         "content": intake.inline,
     }
-    await connection.execute(insert(documents).values(**values).on_conflict_do_nothing())
-    found = await connection.execute(
-        select(documents.c.id).where(
-            documents.c.merchant_id == intake.merchant_id, documents.c.upload_id == intake.upload_id
-        )
+    made = insert(documents).values(**values).on_conflict_do_nothing().returning(documents.c.id)
+    there = select(documents.c.id).where(
+        documents.c.merchant_id == intake.merchant_id, documents.c.upload_id == intake.upload_id
     )
-    document_id: str = found.scalar_one()
+    document_id: str = await connection.scalar(made) or (await connection.execute(there)).scalar_one()
     return document_id
 
 
@@ -154,11 +156,14 @@ async def _accept_broken(connection: AsyncConnection, ticket: Ticket, problem: s
     return await locked_run(connection, run_id)
 
 
-async def merchant_row(connection: AsyncConnection, merchant_id: str) -> RowMapping | None:
-    """The merchant's row, without its token."""
+async def merchant_row(connection: AsyncConnection, merchant_id: str, *, lock: bool = False) -> RowMapping | None:
+    """The merchant's row, without its token; locked, if asked for, against others who would lock it."""
     columns = [column for column in merchants.c if column is not merchants.c.shop_token_sealed]
-    found = await connection.execute(select(*columns).where(merchants.c.id == merchant_id))
-    return found.mappings().one_or_none()
+    statement = select(*columns).where(merchants.c.id == merchant_id)
+    if lock:
+        # Weaker than FOR UPDATE: rows that only refer to the merchant can be written meanwhile.
+        statement = statement.with_for_update(key_share=True)
+    return (await connection.execute(statement)).mappings().one_or_none()
 
 
 def _derived(*parts: str) -> str:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import ScalarSelect, Select, and_, func, select, tuple_, update
 
-from app.db.tables import merchants, runs
+from app.db.tables import runs
 from pipeline import flow
 from pipeline.run_store import DueRun, Later, NextJob, Ticket
 
@@ -33,21 +33,23 @@ IN_LINE = and_(runs.c.state == "running", runs.c.fence > 0)
 """Runs under way: somebody took them (`load` raises the fence, and so do people) and they have not ended."""
 
 
+def is_at_the_door(ticket: Ticket, run: RowMapping) -> bool:
+    """Whether this job would bring the run into the line: nobody has taken it before, and no person sent it back."""
+    return ticket.stage == flow.FIRST and run["fence"] == 0 and run["entry"] == 0
+
+
 async def ask_turn(connection: AsyncConnection, ticket: Ticket, run: RowMapping, open_runs: int) -> Later | None:
-    """Whether this run must wait at the door; then it is parked, and this job is its job of record."""
-    if ticket.stage != flow.FIRST or run["fence"] > 0 or run["entry"] > 0:
-        return None
-    # Two replicas that count at once would both take the last place. Weaker than FOR UPDATE: rows that only
-    # refer to the merchant can be written meanwhile.
-    merchant = select(merchants.c.id).where(merchants.c.id == run["merchant_id"])
-    await connection.execute(merchant.with_for_update(key_share=True))
+    """Whether a run at the door must wait there; then it is parked, and this job is its job of record.
+
+    The caller has locked the merchant's row: two replicas that count at once would both take the last place.
+    """
     counted = await connection.execute(
         select(_under_way(run["merchant_id"]), _before(run["merchant_id"], run["created_at"], run["id"]))
     )
     under_way, before = counted.one()
     if under_way + before < open_runs:
         return None
-    reason = f"waits for its turn: {under_way} orders of this shop are under way"
+    reason = f"waits for its turn: of one shop at most {open_runs} orders are under way at a time"
     await connection.execute(
         update(runs)
         .where(runs.c.id == run["id"])

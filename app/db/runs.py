@@ -14,7 +14,7 @@ from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.db.accept import merchant_row, run_of
-from app.db.door import ask_turn, turns_after, turns_of_all
+from app.db.door import ask_turn, is_at_the_door, turns_after, turns_of_all
 from app.db.journal import dump, dump_doubts, earlier_outputs, restore_doubts
 from app.db.record import spread
 from app.db.session import Database
@@ -77,10 +77,11 @@ class PostgresRuns:
             refusal = self._not_due(ticket, run, live=live, not_live=not_live) or await _turn(connection, ticket, run)
             if refusal is not None:
                 return refusal
-            merchant = await merchant_row(connection, run["merchant_id"])
+            at_the_door = is_at_the_door(ticket, run)
+            merchant = await merchant_row(connection, run["merchant_id"], lock=at_the_door)
             if merchant is None:
                 return await self._unknown_merchant(connection, ticket, run)
-            parked = await ask_turn(connection, ticket, run, self._open_runs)
+            parked = await ask_turn(connection, ticket, run, self._open_runs) if at_the_door else None
             return parked or await self._take(connection, ticket, run, _merchant(merchant), alone=alone)
 
     async def _reentry(self, connection: AsyncConnection, ticket: Ticket, run: RowMapping) -> RowMapping | Dead:

@@ -67,7 +67,7 @@ async def create_upload(
                 content=content,
             )
         )
-        first = await begin_run(
+        first, _ = await begin_run(
             connection,
             merchant_id=merchant_id,
             upload_id=upload_id,
