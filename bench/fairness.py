@@ -71,7 +71,8 @@ async def _measure(asked: Question, limits: dict[str, RateLimit], redis_url: str
                 arriving.start_soon(line.add_upload, f"upload-{number}")
         print(f"  added in, s                   {time.perf_counter() - began:.2f}")
         async with anyio.create_task_group() as together:
-            together.start_soon(_parked, line, asked, began)
+            if asked.share < asked.orders:
+                together.start_soon(_parked, line, asked, began)
             _print("right behind them", [await _order(line, "behind")], solo_s)
         if asked.share < asked.orders:
             _print("later, one after another", [await _order(line, f"later-{n}") for n in range(SAMPLES)], solo_s)
