@@ -87,13 +87,23 @@ def serve(data: Annotated[Path, typer.Option(help="Where the servers keep their 
 
 
 @app.command()
-def reconcile() -> None:
-    """Give every open run whose job is missing in Redis a job again, now."""
+def reconcile(as_json: AsJson = False) -> None:
+    """Give every open run whose job is missing in Redis a job again, now; then say whether everything is in order.
+
+    Exits with 1 if something is not that mends itself. Nothing but the missing jobs is changed.
+    """
+    from app.inspection import inspect
     from pipeline.reconciler import Reconciler
 
-    async def work(core: Core) -> None:
-        found = await Reconciler(core.bull, core.runs, core.clock, every_s=0, quiet_s=0).run_once()
-        Screen().say(str(found))
+    async def work(core: Core) -> int:
+        done = await Reconciler(core.bull, core.runs, core.clock, every_s=0, quiet_s=0).run_once()
+        found = await inspect(core)
+        if as_json:
+            Screen().json({"looked_at": done.looked_at, "added": done.added, **found.as_json()})
+        else:
+            Screen().say(f"open runs: {done.looked_at}; of these had no job and got one: {done.added}")
+            Screen().inspection(found)
+        return 0 if found.in_order else 1
 
     _with_core(work)
 

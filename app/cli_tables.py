@@ -17,10 +17,13 @@ if TYPE_CHECKING:
 
     from app.db.views import RunRow, RunView, Totals
     from app.doctor import Check
+    from app.inspection import Inspection
     from pipeline.domain.merchant import Merchant
     from pipeline.domain.purchase_order import ExtractedOrder
+    from pipeline.queue.invariants import Violation
 
 _PIPE_COLUMNS = 200
+_ON_THE_WAY = frozenset({"jobs", "without lease", "left over"})
 _STYLES = {"completed": "green", "needs_review": "yellow", "failed": "red", "cancelled": "red"}
 _LEVELS = {"ok": "green", "warn": "yellow", "fail": "red"}
 
@@ -114,6 +117,21 @@ class Screen:
         for check in checks:
             self.say(f"{check.level:<5}{check.what:<12}{check.text}", _LEVELS[check.level])
 
+    def inspection(self, found: Inspection) -> None:
+        """Each queue, what is on its way there, and every rule that does not hold."""
+        rows = (
+            (queue.queue, queue.jobs, queue.leaseless, queue.leftovers, queue.unread or _order(queue.violations))
+            for queue in found.queues
+        )
+        self._table(("queue", "jobs", "without lease", "left over", ""), rows, numeric=_ON_THE_WAY)
+        if any(queue.leaseless or queue.leftovers for queue in found.queues):
+            self.say("without lease: the next sweep returns it; left over: the next claim settles it unrun")
+        for one in found.violations:
+            self.say(f"{one.queue or 'journal'}  {one.subject}  {one.says}".replace("    ", "  "), "red")
+            self.say(f"    mended by {one.heals}" if one.heals else "    a person must look at it")
+        if found.in_order:
+            self.say("everything is in order", "green")
+
     def _table(self, headings: Sequence[str], rows: Iterable[Sequence[Any]], numeric: Iterable[str] = ()) -> None:
         table = Table(box=None, pad_edge=False, header_style="bold")
         for heading in headings:
@@ -124,6 +142,10 @@ class Screen:
             filled = True
         if filled:
             self._console.print(table)
+
+
+def _order(violations: Sequence[Violation]) -> Text:
+    return Text(f"{len(violations)} not in order", "red") if violations else Text("in order", "green")
 
 
 def why(run: RunRow) -> str:

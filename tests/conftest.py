@@ -1,6 +1,6 @@
 """Real servers for the tests that ask for them; the others pay nothing.
 
-    redis_url      an empty Redis (Valkey, or REDIS_PROGRAM), checked for keys nobody expects afterwards
+    redis_url      an empty Redis (Valkey, or REDIS_PROGRAM), checked afterwards: queues in order, no key nobody expects
     database_url   a database of the test's own, migrated, dropped afterwards
 
 One pair of servers serves one pytest process, so workers of pytest-xdist never meet.
@@ -23,6 +23,8 @@ import redis
 
 from app.embedded import Home, open_home, start_postgres, start_redis
 from app.settings import Settings
+from pipeline.queue.invariants import Violation
+from tests.invariants import fail_on, list_run_violations, list_violations
 
 pytest_plugins = ["tests.leaks"]
 
@@ -58,7 +60,7 @@ def redis_server(servers_home: Home, expect_children: Callable[[], None]) -> Ite
 @pytest.fixture(scope="session")
 def redis_admin(redis_server: str) -> Iterator[redis.Redis]:
     """A connection of the harness, not of the code under test."""
-    with redis.Redis.from_url(redis_server, decode_responses=True) as client:
+    with redis.Redis.from_url(redis_server, decode_responses=True, encoding_errors="replace") as client:
         yield client
 
 
@@ -69,10 +71,16 @@ def allowed_key_patterns() -> tuple[str, ...]:
 
 
 @pytest.fixture
-def redis_url(redis_server: str, redis_admin: redis.Redis, allowed_key_patterns: tuple[str, ...]) -> Iterator[str]:
-    """An empty Redis; a key outside `allowed_key_patterns` left in it fails the test."""
+def redis_url(
+    request: pytest.FixtureRequest,
+    redis_server: str,
+    redis_admin: redis.Redis,
+    allowed_key_patterns: tuple[str, ...],
+) -> Iterator[str]:
+    """An empty Redis; a queue left out of order in it, or a key outside `allowed_key_patterns`, fails the test."""
     redis_admin.flushall()
     yield redis_server
+    fail_on(list_violations(redis_admin), request)
     leaked = [
         key
         for key in redis_admin.scan_iter(count=1000)
@@ -132,11 +140,26 @@ def make_database(database_admin: DatabaseAdmin) -> Callable[[], str]:
 
 
 @pytest.fixture
-def database_url(database_admin: DatabaseAdmin, make_database: Callable[[], str]) -> Iterator[str]:
-    """A migrated database for this test alone."""
+def database_url(
+    request: pytest.FixtureRequest, database_admin: DatabaseAdmin, make_database: Callable[[], str]
+) -> Iterator[str]:
+    """A migrated database for this test alone; with a Redis beside it, runs left out of order fail the test."""
     url = make_database()
     yield url
-    database_admin.execute(f"DROP DATABASE {urlsplit(url).path[1:]} WITH (FORCE)")
+    try:
+        if "redis_url" in request.fixturenames:
+            raw = request.getfixturevalue("redis_admin")
+            fail_on(database_admin.runner.run(_left_out_of_order(url, raw)), request)
+    finally:
+        database_admin.execute(f"DROP DATABASE {urlsplit(url).path[1:]} WITH (FORCE)")
+
+
+async def _left_out_of_order(url: str, raw: redis.Redis) -> list[Violation]:
+    connection = await asyncpg.connect(url)
+    try:
+        return await list_run_violations(connection, raw)
+    finally:
+        await connection.close()
 
 
 async def _execute(connection: asyncpg.Connection, statement: str) -> None:

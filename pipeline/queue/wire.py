@@ -19,8 +19,13 @@ DIGITS_BELOW = 1e21
 
 def strict_json(text: str) -> str:
     """Refuse what would jam Bull's readers: one NaN makes every page of `getJobs()` fail (wire spec, rule 4)."""
-    json.loads(text, parse_constant=_refuse_constant)
+    parse_strictly(text)
     return text
+
+
+def parse_strictly(text: str) -> Any:
+    """Parse what JavaScript would parse; ValueError (or RecursionError) where its `JSON.parse` fails."""
+    return json.loads(text, parse_constant=_refuse_constant)
 
 
 def _refuse_constant(name: str) -> NoReturn:

@@ -5,11 +5,13 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import re
 import signal
 import socket
 import subprocess
 import sys
 from collections.abc import Callable, Coroutine, Iterator
+from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from threading import Thread
@@ -31,6 +33,7 @@ from app.db.session import Database, PoolSize
 from tests.app.db.given import DOUBTS, Given
 
 Cli = Callable[..., Result]
+AN_HOUR_AGO = datetime.now(UTC) - timedelta(hours=1)
 
 
 @pytest.fixture(autouse=True)
@@ -201,6 +204,41 @@ def test_a_queue_is_emptied_unless_it_works_or_by_force(cli: Cli, redis_admin: r
     assert cli("obliterate", "ai-parsing", "--force").exit_code == 0
     assert redis_admin.keys("bull:ai-parsing:*") == []
     assert cli("obliterate", "mail").exit_code == 1
+def test_reconcile_gives_a_run_its_job_and_finds_everything_in_order(cli: Cli, having: Any) -> None:
+    having(lambda given: given.run("r", due_stage="database-save", due_since=AN_HOUR_AGO))
+    result = cli("reconcile")
+    assert result.exit_code == 0, result.output
+    assert "open runs: 1; of these had no job and got one: 1" in result.output
+    assert re.search(r"database-save +1 +0 +0 +in order", result.output)
+    assert "everything is in order" in result.output
+    assert json.loads(cli("reconcile", "--json").output)["in_order"] is True
+
+
+@pytest.mark.breaks("stuck", "missing_field", "wrong_kind", "due_fits_state", reason="that is the claim")
+def test_reconcile_names_what_a_person_must_look_at(cli: Cli, having: Any, redis_admin: redis.Redis) -> None:
+    having(lambda given: given.run("r", due_stage="shopify-sync", due_since=AN_HOUR_AGO))
+    having(lambda given: given.run("ended", state="needs_review", due_stage="ai-parsing", review_stage="ai-parsing"))
+    redis_admin.hset("bull:ai-parsing:lost", "data", "{}")
+    redis_admin.set("bull:shopify-sync:wait", "not a list")
+    result = cli("reconcile")
+    assert result.exit_code == 1
+    assert "ai-parsing  lost  exists and stands in no place" in result.output
+    assert "shopify-sync  wait is a string where Bull keeps a list" in result.output
+    assert "shopify-sync  r  is due at shopify-sync and no job will run it" in result.output
+    assert "journal  ended  is due where its state does not let it be" in result.output
+    found = json.loads(cli("reconcile", "--json").output)
+    assert found["in_order"] is False
+    assert [one["rule"] for one in found["journal"]] == ["due_fits_state"]
+
+
+def test_what_is_on_its_way_is_shown_and_needs_nobody(cli: Cli, having: Any, redis_admin: redis.Redis) -> None:
+    having(lambda given: given.run("r", due_stage="database-save", due_since=AN_HOUR_AGO))
+    cli("reconcile")
+    redis_admin.rpoplpush("bull:database-save:wait", "bull:database-save:active")  # taken by a Node that died there
+    having(lambda given: given.change(tables.runs, tables.runs.c.id == "r", due_stage="merchant-config"))
+    result = cli("reconcile")
+    assert result.exit_code == 0
+    assert re.search(r"database-save +1 +1 +1 +in order", result.output)
 
 
 def test_a_merchant_is_added_and_listed(cli: Cli, tmp_path: Path) -> None:

@@ -309,6 +309,7 @@ async def test_a_line_that_backs_up_refuses_instead_of_growing(redis_url: str) -
         assert sum(isinstance(result, RedisUnavailable) for result in results) == 1
 
 
+@pytest.mark.breaks("wrong_kind", reason="that is the claim")
 async def test_a_key_of_the_wrong_type_is_a_broken_queue(redis_url: str, redis_admin: redis.Redis) -> None:
     redis_admin.set("bull:q:wait", "x")
     async with open_connections(redis_url, CLOCK) as opened:
@@ -396,6 +397,7 @@ def test_other_urls_are_refused(url: str) -> None:
         Address.parse(url)
 
 
+@pytest.mark.breaks("wrong_kind", reason="that is the claim")
 async def test_a_broken_queue_is_named_and_keeps_nobody_from_starting(redis_url: str, redis_admin: redis.Redis) -> None:
     redis_admin.set("bull:broken:meta", "by hand")
     async with open_connections(redis_url, CLOCK) as opened:

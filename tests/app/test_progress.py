@@ -108,6 +108,7 @@ async def test_a_finished_run_sets_every_stage_completed_and_the_key_lives_a_day
     assert KEPT_AFTER_END_S - 60 < redis_admin.ttl("workflow:wf-r") <= KEPT_AFTER_END_S
 
 
+@pytest.mark.breaks("due_fits_state", "end_has_its_moment", reason="only the state is changed, by hand")
 async def test_one_completion_per_run_and_silence_about_it_afterwards(
     given: Given, progress: UpstreamProgress, heard: Heard
 ) -> None:

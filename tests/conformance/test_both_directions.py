@@ -48,6 +48,9 @@ OPTIONS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
 
 
 @pytest.mark.parametrize("form", OPTIONS)
+@pytest.mark.breaks(
+    "unreadable_field", reason="null for a retention, which bull writes and then fails on: wire spec 2.3"
+)
 async def test_an_option_of_node_arrives_as_bull_wrote_it(bull: Bull, node: Node, claim: Claimer, form: str) -> None:
     given, normalised = OPTIONS[form]
     job_id = (await node.queue(QUEUE, "add", {"n": 1}, given))["id"]
@@ -62,6 +65,9 @@ async def test_an_option_of_node_arrives_as_bull_wrote_it(bull: Bull, node: Node
 
 
 @pytest.mark.parametrize("form", ["keep nothing", "keep some", "keep for a time", "keep null"])
+@pytest.mark.breaks(
+    "unreadable_field", reason="null for a retention, which bull writes and then fails on: wire spec 2.3"
+)
 async def test_how_long_a_job_stays_is_our_decision_not_its_producers(
     bull: Bull, node: Node, claim: Claimer, form: str
 ) -> None:
@@ -160,6 +166,7 @@ async def test_both_name_the_state_of_each_job_alike(bull: Bull, node: Node, in_
     assert await bull.state(OURS, "nobody") is None
 
 
+@pytest.mark.breaks("one_place", "paused_place", "missing_field", reason="that is the claim")
 async def test_an_id_in_two_places_is_where_bull_looks_first(bull: Bull, node: Node, twins: Twins) -> None:
     await twins.given("a")
     for suffix in ("paused", "active"):

@@ -73,6 +73,7 @@ async def running(bull: Bull, node: Node, claim: Claimer) -> ClaimedJob:
 
 
 @pytest.mark.parametrize("suffix", KEYS)
+@pytest.mark.breaks("wrong_kind", "endless_window", reason="that is the claim")
 async def test_a_wrong_key_makes_its_queue_red_and_leaves_the_others_alone(
     bull: Bull, raw: redis.Redis, twins: Twins, running: ClaimedJob, suffix: str
 ) -> None:
@@ -121,6 +122,15 @@ SETTLING: dict[str, Callable[[Bull, ClaimedJob], Awaitable[object]]] = {
 
 @pytest.mark.parametrize("verb", SETTLING)
 @pytest.mark.parametrize("suffix", [*KEYS, "running", "running:lock", "running:logs"])
+@pytest.mark.breaks(
+    "wrong_kind",
+    "endless_window",
+    "stray_key",
+    "endless_lock",
+    "lock_without_run",
+    "log_without_job",
+    reason="a key spoilt by hand stays so",
+)
 async def test_a_job_is_settled_whole_or_not_at_all(
     bull: Bull, raw: redis.Redis, twins: Twins, running: ClaimedJob, suffix: str, verb: str
 ) -> None:
@@ -165,6 +175,7 @@ def places_of(raw: redis.Redis, job_id: str) -> int:
 
 
 @pytest.mark.parametrize("suffix", [*KEYS, "new"])
+@pytest.mark.breaks("wrong_kind", "endless_window", "stray_key", reason="that is the claim")
 async def test_a_broken_successors_queue_is_named_and_the_job_finishes(
     bull: Bull, raw: redis.Redis, twins: Twins, running: ClaimedJob, suffix: str
 ) -> None:
@@ -233,6 +244,7 @@ async def test_a_debounce_key_that_names_nobody_swallows_no_job(bull: Bull, raw:
     assert await bull.remove(QUEUE, "a")
 
 
+@pytest.mark.breaks("stray_key", reason="what is no job stays as it was")
 async def test_an_entry_that_is_no_job_is_dropped_and_the_next_one_claimed(
     bull: Bull, raw: redis.Redis, claim: Claimer, enqueue: Enqueuer
 ) -> None:
@@ -247,6 +259,7 @@ async def test_an_entry_that_is_no_job_is_dropped_and_the_next_one_claimed(
 
 
 @pytest.mark.parametrize("how", ["vanished", "text"])
+@pytest.mark.breaks("stray_key", reason="what is no job stays as it was")
 async def test_the_sweep_drops_what_is_no_job_and_does_the_rest(
     bull: Bull, raw: redis.Redis, enqueue: Enqueuer, how: str
 ) -> None:
@@ -276,6 +289,7 @@ async def test_a_job_that_vanished_while_it_ran_is_gone_and_leaves_nothing(
 
 
 @pytest.mark.parametrize("target", ["completed", "failed", "delayed"])
+@pytest.mark.breaks("missing_field", "end_and_score", reason="moved by hand, without its end")
 async def test_a_job_that_was_moved_from_active_belongs_to_whoever_moved_it(
     bull: Bull, raw: redis.Redis, running: ClaimedJob, target: str
 ) -> None:
@@ -346,6 +360,9 @@ async def test_a_pause_without_bulls_flag_holds_what_waited_until_somebody_resum
     assert not await node.queue(QUEUE, "isPaused")
 
 
+@pytest.mark.breaks(
+    "unreadable_field", reason="null for a retention, which bull writes and then fails on: wire spec 2.3"
+)
 async def test_null_retention_loses_no_job_as_it_does_in_node(
     bull: Bull, node: Node, raw: redis.Redis, claim: Claimer
 ) -> None:
@@ -364,6 +381,7 @@ async def test_null_retention_loses_no_job_as_it_does_in_node(
 
 
 @pytest.mark.parametrize("text", ["", "not json", "[1,", '{"a":NaN}', "null", b"\xff\xfe", b'{"a":"\xed\xa0\x80"}'])
+@pytest.mark.breaks("unreadable_field", reason="that is the claim")
 async def test_data_that_are_no_json_are_handed_to_the_stage_as_they_are(
     bull: Bull, raw: redis.Redis, claim: Claimer, enqueue: Enqueuer, text: str | bytes
 ) -> None:
@@ -381,6 +399,7 @@ async def test_data_that_are_no_json_are_handed_to_the_stage_as_they_are(
 @pytest.mark.parametrize(
     "fields", [{}, {"priority": "x", "stalledCounter": "x", "attemptsMade": "", "stacktrace": "{}"}]
 )
+@pytest.mark.breaks("unreadable_field", reason="that is the claim")
 async def test_a_jobs_nonsense_costs_the_job_nothing(
     bull: Bull, raw: redis.Redis, claim: Claimer, enqueue: Enqueuer, opts: str, fields: dict[str, str]
 ) -> None:

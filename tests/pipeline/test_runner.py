@@ -167,6 +167,7 @@ async def test_patience_runs_out_with_the_vendors_reason(line: Line) -> None:
     assert "the model is down" in (await line.run_row())["failure"]
 
 
+@pytest.mark.breaks("open_attempt_is_the_last", reason="the other worker is only a fence raised by hand")
 async def test_a_stale_worker_writes_nothing(line: Line) -> None:
     """Another worker takes the run while a stage is under way: zero rows, LeaseLost, nothing in Redis."""
 
@@ -258,6 +259,7 @@ async def test_a_bad_envelope_is_a_failed_run_with_a_reason(line: Line, data: st
     assert (run["state"], run["failure"]) == ("failed", job.failed_reason)
 
 
+@pytest.mark.breaks("two_live_jobs", reason="the newer release's job is added by hand")
 async def test_a_job_of_a_newer_flow_is_left_to_newer_workers(line: Line) -> None:
     await line.add_upload()
     await line.step(flow.FIRST)

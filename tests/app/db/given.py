@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Any
 
 from sqlalchemy import insert, select, update
@@ -10,6 +11,7 @@ from sqlalchemy import insert, select, update
 from app.db import tables
 from app.db.journal import dump, dump_doubts
 from app.db.session import Database
+from pipeline import flow
 from pipeline.domain.purchase_order import Doubt
 from pipeline.domain.results import Draft, Drafts, DraftVariant, PlannedProduct, PlannedVariant
 
@@ -50,8 +52,8 @@ class Given:
             "upload_id": f"upload-{run_id}",
             "workflow_id": f"wf-{run_id}",
             "state": "running",
-        }
-        await self.insert(tables.runs, id=run_id, **(row | values))
+        } | values
+        await self.insert(tables.runs, id=run_id, **(_as_its_state_says(row) | row))
 
     async def run_in_review(self, run_id: str, *, at: str, **values: Any) -> None:
         await self.run(
@@ -142,6 +144,16 @@ class Given:
             output_type="Drafts",
             output=dump(drafts()),
         )
+
+
+def _as_its_state_says(row: dict[str, Any]) -> dict[str, Any]:
+    """What the journal's rules ask of a run in that state (`app.db.invariants`)."""
+    now = datetime.now(UTC)
+    if row["state"] == "running":
+        return {"due_stage": flow.FIRST, "due_since": now}
+    why = {"failed_stage": flow.FIRST, "failure_code": "by_test", "failure": "by the test"}
+    due = {"due_since": now} if row.get("due_stage") else {}
+    return {"finished_at": now} | (why if row["state"] == "failed" else {}) | due
 
 
 def drafts() -> Drafts:

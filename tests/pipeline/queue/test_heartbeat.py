@@ -56,6 +56,7 @@ async def test_a_beat_renews_all_leases_in_one_call(
     assert jobs[0].lease.remaining_s == pytest.approx(108)
 
 
+@pytest.mark.breaks("endless_lock", reason="another holder's lock, set by hand")
 async def test_a_refusal_is_a_loss_and_the_others_are_renewed(
     bull: Bull, clock: MovedClock, raw: redis.Redis, enqueue: Enqueuer, claim: Claimer
 ) -> None:

@@ -12,7 +12,7 @@ import pytest
 from pipeline.queue import bull, scripts
 
 VERBS = scripts.names()
-BOUND_BY_HAND = {"renew", "sweep", "denied"}  # lists of keys, or none; the call checks the names
+BOUND_BY_HAND = {"renew", "sweep", "denied", "snapshot"}  # lists of keys, or none; the call checks the names
 
 
 def text_of(verb: str) -> str:

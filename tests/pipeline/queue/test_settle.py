@@ -176,6 +176,7 @@ async def test_the_successor_of_a_paused_queue_waits_there_and_is_made_once(
     assert (await bull.counts(NEXT)).paused == 1
 
 
+@pytest.mark.breaks("wrong_kind", reason="that is the claim")
 async def test_a_broken_successor_queue_is_named_and_the_job_finishes_all_the_same(
     bull: Bull, raw: redis.Redis, enqueue: Enqueuer, claim: Claimer
 ) -> None:
@@ -201,6 +202,7 @@ async def test_a_paused_queue_finishes_what_runs_and_hands_out_nothing(
     assert reply == FinishReply(Settled.DONE, next=Paused())
 
 
+@pytest.mark.breaks("endless_lock", reason="another holder's lock, set by hand")
 async def test_who_lost_the_lease_changes_nothing(
     bull: Bull, raw: redis.Redis, enqueue: Enqueuer, claim: Claimer, clock: MovedClock
 ) -> None:
@@ -294,6 +296,7 @@ async def test_retention_removes_logs_and_an_endless_debounce_with_the_job(
     assert sorted(raw.keys(BASE + "*")) == [BASE + "de:b", BASE + "id"]
 
 
+@pytest.mark.breaks("entry_without_job", reason="entries are enough to be counted")
 async def test_a_smaller_count_removes_at_most_a_hundred_per_call(
     bull: Bull, raw: redis.Redis, enqueue: Enqueuer, claim: Claimer
 ) -> None:
@@ -394,6 +397,7 @@ async def test_adopt_tells_whether_a_settling_call_took_effect(bull: Bull, enque
 
 
 @pytest.mark.parametrize("suffix", ["active", "stalled", "completed"])
+@pytest.mark.breaks("wrong_kind", reason="that is the claim")
 async def test_finish_looks_at_types_before_it_writes(
     bull: Bull, raw: redis.Redis, enqueue: Enqueuer, claim: Claimer, suffix: str
 ) -> None:

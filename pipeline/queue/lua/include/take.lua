@@ -67,6 +67,7 @@ local function take(q, token, lease_ms, limit_max, limit_ms, data_max)
       return job
     end
     redis.call('LREM', q .. 'active', 1, id)
+    redis.call('ZREM', q .. 'priority', id) -- left there it would move the place of jobs added later
     dropped[#dropped + 1] = why .. ' ' .. id
   end
   return { 'limited', 0, dropped }
