@@ -6,10 +6,27 @@ import os
 from collections.abc import Awaitable, Callable
 
 import anyio
+import hypothesis
 import pytest
 
 CHAOS_IN_FULL = os.environ.get("CHAOS") == "full"
 """Tests that kill run a short form by default and in full in CI: `CHAOS=full python3 run.py test tests/chaos`."""
+
+
+def steps_of_a_model(*, examples: int, steps: int) -> hypothesis.settings:
+    """How long a model is played: the same games every time, or, with CHAOS=full, thirty times as many new ones.
+
+    A game that was lost is printed step by step, with the `@reproduce_failure` that plays it again.
+    """
+    return hypothesis.settings(
+        max_examples=examples * 30 if CHAOS_IN_FULL else examples,
+        stateful_step_count=steps * 2 if CHAOS_IN_FULL else steps,
+        derandomize=not CHAOS_IN_FULL,
+        database=None,
+        deadline=None,
+        print_blob=True,
+        suppress_health_check=list(hypothesis.HealthCheck),
+    )
 
 
 def require(condition: object, reason: str) -> None:

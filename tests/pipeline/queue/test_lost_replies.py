@@ -89,6 +89,23 @@ async def test_a_finish_whose_reply_was_lost_may_be_sent_again(redis_url: str) -
         assert (await line.bull.counts(NEXT)).waiting == 1
 
 
+async def test_a_job_removed_at_its_end_does_not_hide_the_claim_that_came_with_it(redis_url: str) -> None:
+    """Sent again the finished job is gone; what was claimed in its place is ours all the same, and known to nobody."""
+    async with bad_line(redis_url) as line:
+        job = await claimed(line, "w:1")
+
+        def finish() -> Awaitable[FinishReply]:
+            return line.bull.finish(
+                job, returnvalue="1", retention=Retention(count=0), claim_next=ClaimNext("w:2", 30_000)
+            )
+
+        await line.lose(finish())
+        again = await finish()
+        assert again.settled is Settled.GONE
+        assert isinstance(again.next, ClaimedJob)
+        assert again.next.id == "b"
+
+
 async def test_a_failure_whose_reply_was_lost_is_counted_once(redis_url: str) -> None:
     async with bad_line(redis_url) as line:
         job = await claimed(line, "w:1")
