@@ -64,6 +64,8 @@ A_FEW = 3
 some = st.integers(0, 40)
 """Which of those there are; counted round and round."""
 
+seldom = st.sampled_from([False, False, False, True])
+
 
 class Form(NamedTuple):
     """One way to add a job; `job_id` None lets Bull number it."""
@@ -241,6 +243,7 @@ class QueueMachine(RuleBasedStateMachine):
         self.queue, self.next = Queue(), Queue()
         self.held: list[ClaimedJob] = []
         self.stale: list[ClaimedJob] = []
+        self.unheard = False  # a lease ended and nobody has asked since
         self.tokens = 0
 
     # -- in ---------------------------------------------------------------------------------------
@@ -257,13 +260,13 @@ class QueueMachine(RuleBasedStateMachine):
 
     # -- claim ------------------------------------------------------------------------------------
 
-    @precondition(lambda self: self.queue.waiting or not self.held)
-    @rule(count=st.integers(1, 3), limited=st.booleans())
+    @precondition(lambda self: self.queue.waiting)
+    @rule(count=st.integers(1, 3), limited=seldom)
     def claim(self, count: int, *, limited: bool) -> None:
         self.claim_some(count, limited=limited)
 
-    @precondition(lambda self: self.queue.waiting)
-    @rule(limited=st.booleans())
+    @precondition(lambda self: self.queue.waiting and not self.queue.paused)
+    @rule(limited=seldom)
     def claim_and_ask_what_it_did(self, *, limited: bool) -> None:
         token = self.token()
         self.lose(self.claiming(token, limited=limited))
@@ -378,9 +381,10 @@ class QueueMachine(RuleBasedStateMachine):
 
     # -- leases -----------------------------------------------------------------------------------
 
-    @precondition(lambda self: self.held or self.stale)
+    @precondition(lambda self: self.unheard or self.queue.marked & set(self.queue.locks))
     @rule()
     def renew(self) -> None:
+        self.unheard = False
         leases = [Held(QUEUE, job.id, job.token) for job in (*self.held, *self.stale)]
         assert self.do(self.world.bull.renew(leases, LEASE_MS)) == {job.token for job in self.stale}
         self.queue.marked -= set(self.queue.locks)
@@ -390,10 +394,11 @@ class QueueMachine(RuleBasedStateMachine):
     def a_lease_ends(self, which: int) -> None:
         job = self.drop(which)
         self.stale.append(job)
+        self.unheard = True
         del self.queue.locks[job.id]
         assert self.world.raw.delete(f"bull:{QUEUE}:{job.id}:lock")
 
-    @precondition(lambda self: self.held)
+    @precondition(lambda self: len(self.held) > 1)
     @rule()
     def the_process_dies_and_all_its_leases_end(self) -> None:
         while self.held:
@@ -441,7 +446,7 @@ class QueueMachine(RuleBasedStateMachine):
         self.world.raw.delete(f"bull:{QUEUE}:limiter")
         self.queue.started = 0
 
-    @precondition(lambda self: self.queue.jobs)
+    @precondition(lambda self: self.queue.delayed)
     @rule(which=some)
     def promote(self, which: int) -> None:
         job_id = self.one(which)
@@ -451,7 +456,7 @@ class QueueMachine(RuleBasedStateMachine):
             self.queue.due = [one for one in self.queue.due if one != job_id]
             self.queue.push(job_id, self.queue.jobs[job_id].priority)
 
-    @precondition(lambda self: self.queue.jobs)
+    @precondition(lambda self: self.queue.failed)
     @rule(which=some)
     def replay(self, which: int) -> None:
         job_id = self.one(which)
@@ -484,7 +489,7 @@ class QueueMachine(RuleBasedStateMachine):
         for job_id in wanted:
             self.queue.forget(job_id)
 
-    @precondition(lambda self: not self.queue.paused)
+    @precondition(lambda self: self.held and not self.queue.paused)
     @rule(times=st.integers(1, 2))
     def pause(self, times: int) -> None:
         for _ in range(times):
@@ -513,6 +518,7 @@ class QueueMachine(RuleBasedStateMachine):
         found = {page.queue: page for page in list_pages(self.world.raw)}
         for name, queue in ((QUEUE, self.queue), (NEXT, self.next)):
             assert (places(found[name]) if name in found else Queue().places()) == queue.places(), name
+            assert self.world.raw.smembers(f"bull:{name}:stalled") == queue.marked, name
         for job_id, job in self.queue.jobs.items():
             fields = found[QUEUE].jobs[job_id].fields
             counts = [int(fields.get(name, 0)) for name in ("attemptsMade", "stalledCounter")]
