@@ -24,7 +24,7 @@ import redis
 from app.embedded import Home, open_home, start_postgres, start_redis
 from app.settings import Settings
 from pipeline.queue.invariants import Violation
-from tests.invariants import fail_on, list_run_violations, list_violations
+from tests.invariants import fail_on, list_pages, list_run_violations, list_violations
 
 pytest_plugins = ["tests.leaks"]
 
@@ -80,7 +80,7 @@ def redis_url(
     """An empty Redis; a queue left out of order in it, or a key outside `allowed_key_patterns`, fails the test."""
     redis_admin.flushall()
     yield redis_server
-    fail_on(list_violations(redis_admin), request)
+    fail_on(list_violations(list_pages(redis_admin)), request)
     leaked = [
         key
         for key in redis_admin.scan_iter(count=1000)
@@ -157,7 +157,7 @@ def database_url(
 async def _left_out_of_order(url: str, raw: redis.Redis) -> list[Violation]:
     connection = await asyncpg.connect(url)
     try:
-        return await list_run_violations(connection, raw)
+        return await list_run_violations(connection, list_pages(raw))
     finally:
         await connection.close()
 

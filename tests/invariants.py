@@ -9,7 +9,7 @@ something on purpose says so, and why:
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from typing import Any
 
 import asyncpg
@@ -42,21 +42,23 @@ _OPEN_RUNS = _sql(
 )
 
 
-def list_pages(raw: redis.Redis) -> Iterator[Snapshot]:
+def list_pages(raw: redis.Redis) -> list[Snapshot]:
     """The first page of every queue there is, whoever made it; more than a page of jobs is nothing a test leaves."""
     names = list(raw.scan_iter(count=1000))
+    bases = sorted({match[0] for name in names if (match := _BASE.match(name))})
     script = load("snapshot")
-    for base in sorted({match[0] for name in names if (match := _BASE.match(name))}):
-        reply = raw.eval(script.source, 1, base, *arguments(script, 0, ids_in(base, names)))
-        yield parse(base.split(":")[-2], reply)
+    with raw.pipeline(transaction=False) as sent:
+        for base in bases:
+            sent.eval(script.source, 1, base, *arguments(script, 0, ids_in(base, names)))
+        return [parse(base.split(":")[-2], reply) for base, reply in zip(bases, sent.execute(), strict=True)]
 
 
-def list_violations(raw: redis.Redis) -> list[Violation]:
+def list_violations(pages: Iterable[Snapshot]) -> list[Violation]:
     """Every violation in every queue."""
-    return [one for page in list_pages(raw) for one in find_violations(page)]
+    return [one for page in pages for one in find_violations(page)]
 
 
-async def list_run_violations(database: asyncpg.Connection, raw: redis.Redis) -> list[Violation]:
+async def list_run_violations(database: asyncpg.Connection, pages: Iterable[Snapshot]) -> list[Violation]:
     """Every run that breaks a rule of the journal, or has two jobs that would run it.
 
     That a run has no job is no violation here: a test ends where it likes, and the reconciler had no minute.
@@ -67,7 +69,7 @@ async def list_run_violations(database: asyncpg.Connection, raw: redis.Redis) ->
         run_id: DueRun(NextJob(run_id, stage, entry, ""), job_id)
         for run_id, stage, entry, job_id in await database.fetch(_OPEN_RUNS)
     }
-    live = [job for page in list_pages(raw) for job in live_jobs(page)] if runs else []
+    live = [job for page in pages for job in live_jobs(page)]
     return found + [one for one in list_crossed(runs, live) if one.rule == "two_live_jobs"]
 
 

@@ -28,7 +28,6 @@ from app.connections import open_connections
 from pipeline.clock import SystemClock
 from pipeline.errors import ReplyLost
 from pipeline.queue.bull import Bull, Commands
-from pipeline.queue.invariants import find_violations
 from pipeline.queue.job import (
     Claim,
     ClaimedJob,
@@ -48,7 +47,7 @@ from pipeline.queue.job import (
 from pipeline.queue.scripts import Argument, Script
 from pipeline.queue.snapshot import Snapshot
 from tests.app.held import held
-from tests.invariants import list_pages
+from tests.invariants import list_pages, list_violations
 from tests.pipeline.queue.support import NEXT, QUEUE
 from tests.support import steps_of_a_model
 
@@ -523,7 +522,7 @@ class QueueMachine(RuleBasedStateMachine):
             fields = found[QUEUE].jobs[job_id].fields
             counts = [int(fields.get(name, 0)) for name in ("attemptsMade", "stalledCounter")]
             assert counts == [job.attempts, job.stalls], job_id
-        assert [one for page in found.values() for one in find_violations(page)] == []
+        assert list_violations(found.values()) == []
 
     # -- pieces -----------------------------------------------------------------------------------
 
