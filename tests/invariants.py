@@ -22,8 +22,7 @@ from app.db.invariants import RULES, query, violation
 from app.db.tables import runs as runs_table
 from pipeline.invariants import list_crossed, live_jobs
 from pipeline.queue.invariants import Violation, find_violations
-from pipeline.queue.scripts import load
-from pipeline.queue.snapshot import Snapshot, arguments, ids_in, parse
+from pipeline.queue.snapshot import Snapshot, call, ids_in, parse
 from pipeline.run_store import DueRun, NextJob
 
 _BASE = re.compile(r"(?:bull|\{bull\}):(?!po:)[^:]+:")
@@ -46,10 +45,10 @@ def list_pages(raw: redis.Redis) -> list[Snapshot]:
     """The first page of every queue there is, whoever made it; more than a page of jobs is nothing a test leaves."""
     names = list(raw.scan_iter(count=1000))
     bases = sorted({match[0] for name in names if (match := _BASE.match(name))})
-    script = load("snapshot")
     with raw.pipeline(transaction=False) as sent:
         for base in bases:
-            sent.eval(script.source, 1, base, *arguments(script, 0, ids_in(base, names)))
+            script, keys, arguments = call(base, 0, ids_in(base, names))
+            sent.eval(script.source, len(keys), *keys, *arguments)
         return [parse(base.split(":")[-2], reply) for base, reply in zip(bases, sent.execute(), strict=True)]
 
 

@@ -14,7 +14,7 @@ CHAOS_IN_FULL = os.environ.get("CHAOS") == "full"
 
 
 def steps_of_a_model(*, examples: int, steps: int) -> hypothesis.settings:
-    """How long a model is played: the same games every time; with CHAOS=full ten times as many, twice as long, new ones.
+    """How long a model is played: the same games every time; with CHAOS=full ten times as many new and longer ones.
 
     A game that was lost is printed step by step, with the `@reproduce_failure` that plays it again.
     """

@@ -14,7 +14,7 @@ from typing import Any
 
 from pipeline.queue.bull import Commands
 from pipeline.queue.keys import Keys
-from pipeline.queue.scripts import Script, load
+from pipeline.queue.scripts import Argument, Script, load
 
 PAGE_MAX = 200
 """Entries of each place per page: some ten milliseconds of Redis' time."""
@@ -81,9 +81,12 @@ class Snapshot:
         return sum(self.sizes[place] for place in PLACES)
 
 
-def arguments(script: Script, start: int, job_ids: Sequence[str]) -> list[str | bytes | int]:
-    """What the script is called with."""
-    return script.arguments({"start": start, "page_max": PAGE_MAX, "value_max": VALUE_MAX}, job_ids)
+def call(base: str, start: int, job_ids: Sequence[str]) -> tuple[Script, list[str], list[Argument]]:
+    """The script, and what it is called with: its keys and its arguments."""
+    script = load("snapshot")
+    named: dict[str, Argument | None] = {"start": start, "page_max": PAGE_MAX, "value_max": VALUE_MAX}
+    arguments = script.arguments(named, job_ids)
+    return script, script.all_keys([base], arguments), arguments
 
 
 def parse(queue: str, reply: Sequence[Any]) -> Snapshot:
@@ -109,11 +112,9 @@ def parse(queue: str, reply: Sequence[Any]) -> Snapshot:
 
 async def read_pages(commands: Commands, keys: Keys, queue: str, named: Sequence[str] = ()) -> AsyncIterator[Snapshot]:
     """Read a queue page by page, and with the pages the jobs `named`; at most `PAGES_MAX` pages."""
-    script = load("snapshot")
     for page in range(PAGES_MAX):
         start = page * PAGE_MAX
-        asked = named[start : start + PAGE_MAX]
-        found = parse(queue, await commands.run(script, [keys.base(queue)], arguments(script, start, asked)))
+        found = parse(queue, await commands.run(*call(keys.base(queue), start, named[start : start + PAGE_MAX])))
         yield found
         if start + PAGE_MAX >= max(len(named), *found.sizes.values()):
             return

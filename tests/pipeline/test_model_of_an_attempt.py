@@ -70,7 +70,7 @@ MOODS = ("ok", "ok", "ok", "review", "retry", "reject", "bug", "vendor away", "a
 fates = st.sampled_from(
     [
         *("waits", "waits", "waits", "ends", "ends", "dies", "dies, its lease too"),
-        *("sleeps through its lease", "finds a store away", "is told to stop"),
+        *("sleeps through its lease", "is overtaken", "is overtaken", "finds a store away", "is told to stop"),
     ]
 )
 
@@ -330,7 +330,7 @@ class AttemptMachine(RuleBasedStateMachine):
         worker, queues = self.idle()[which % len(self.idle())], self.waiting()
         if self.do(worker.claim(queues[which % len(queues)], mood)):
             self.go_on(worker, gates)
-            self.meet(worker, fate)
+            self.meet(worker, fate, gates)
 
     @precondition(lambda self: self.busy())
     @rule(which=st.integers(0, 1), gates=st.integers(0, 5), fate=fates)
@@ -338,7 +338,7 @@ class AttemptMachine(RuleBasedStateMachine):
         self.news = True
         worker = self.busy()[which % len(self.busy())]
         self.go_on(worker, gates)
-        self.meet(worker, fate)
+        self.meet(worker, fate, gates)
 
     @precondition(lambda self: self.idle() and self.waiting())
     @rule(attempts=st.integers(1, 8))
@@ -348,7 +348,7 @@ class AttemptMachine(RuleBasedStateMachine):
         for _ in range(attempts):
             self.one_attempt()
 
-    def meet(self, worker: Worker, fate: str) -> None:
+    def meet(self, worker: Worker, fate: str, gates: int) -> None:
         """What happens to an attempt under way, at the gate where it stands."""
         match fate if worker.attempt is not None else "nothing":
             case "ends":
@@ -362,6 +362,14 @@ class AttemptMachine(RuleBasedStateMachine):
                 self.world.raw.delete(self.lock_of(worker))
                 worker.clock.move(LEASE_S)
                 self.do(worker.arrive())
+            case "is overtaken":  # the same, and another worker has its job and comes as far
+                queue = self.queue_of(worker)
+                self.meet(worker, "sleeps through its lease", gates)
+                for _ in range(2):
+                    self.do(self.swept())
+                for other in self.idle()[:1]:
+                    self.do(other.claim(queue, "ok"))
+                    self.go_on(other, gates)
             case "finds a store away":
                 self.do(worker.let_on(away(worker.gates.at)))
             case "is told to stop":  # and another takes its place
@@ -476,6 +484,10 @@ class AttemptMachine(RuleBasedStateMachine):
             worker = self.idle()[0]
             if self.do(worker.claim(queue, "ok")):
                 self.go_on(worker, FAR)
+
+    def queue_of(self, worker: Worker) -> str:
+        assert worker.job is not None
+        return worker.job.queue
 
     def lock_of(self, worker: Worker) -> str:
         assert worker.job is not None

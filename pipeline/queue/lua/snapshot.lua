@@ -3,6 +3,8 @@
 -- only that they are there. The state is told of jobs that are on no place's page.
 --
 -- KEYS queue
+-- TOUCHES queue ALL_KEYS meta-paused stalled-check repeat
+-- FINDS queue * *:lock *:logs
 -- ARGV start page_max value_max [job_id]...
 -- RETURNS {now_ms, paused, meta_paused, counter, limiter_left_ms, {{suffix, type, size, {id, score, ..}}, ..}, {{id, type, {field, value, ..}, {long_field, ..}, lock_type, lock_left_ms, logs_type, state}, ..}}
 -- @include types
@@ -98,7 +100,8 @@ for _, id in ipairs(ids) do
 end
 
 local counter = redis.pcall('GET', q .. 'id')
+local meta_paused = redis.pcall('HGET', q .. 'meta', 'paused')
 return {
-  decimal(now_ms()), redis.call('EXISTS', q .. 'meta-paused'), redis.pcall('HEXISTS', q .. 'meta', 'paused'),
+  decimal(now_ms()), redis.call('EXISTS', q .. 'meta-paused'), type(meta_paused) == 'string' and 1 or 0,
   type(counter) == 'string' and counter or false, redis.call('PTTL', q .. 'limiter'), keys, jobs,
 }

@@ -9,6 +9,7 @@ import redis
 
 from pipeline.queue.bull import Bull
 from pipeline.queue.job import ClaimedJob, ClaimNext, Failure, Held, NewJob, RateLimit, Retention, Successor
+from pipeline.queue.snapshot import read_pages
 from tests.pipeline.queue.support import NEXT, QUEUE
 
 KEEP = Retention(age_s=3600)
@@ -204,6 +205,15 @@ async def snooze(given: Given) -> None:
     await given.bull.snooze(await given.active(), delay_ms=60_000, reason="the vendor is away")
 
 
+async def snapshot(given: Given) -> None:
+    await given.failed()
+    await given.bull.snooze(await given.active(), delay_ms=60_000, reason="the vendor is away")
+    lost = await given.waiting()
+    given.raw.lrem(given.base + "wait", 0, lost)
+    async for page in read_pages(given.bull._commands, given.bull.keys, QUEUE, [lost]):
+        assert page.jobs[lost].state == "stuck"
+
+
 async def state(given: Given) -> None:
     job_id = await given.waiting()
     given.raw.delete(given.base + "wait")
@@ -225,6 +235,6 @@ BRANCHES: dict[str, Callable[[Given], Awaitable[None]]] = {
     function.__name__.replace("list_jobs", "list"): function
     for function in (
         *(adopt, claim, clean, counts, enqueue, fail, finish, list_jobs, obliterate, pause, progress, promote),
-        *(release, remove, renew, replay, replay_all, resume, retry, schedule, snooze, state, sweep),
+        *(release, remove, renew, replay, replay_all, resume, retry, schedule, snapshot, snooze, state, sweep),
     )
 }
