@@ -281,15 +281,26 @@ class QueueMachine(RuleBasedStateMachine):
         which=some,
         kept=st.booleans(),
         successor=st.none() | st.sampled_from(["s", "t"]),
+        through=st.booleans(),
         and_claim=st.booleans(),
         limited=st.booleans(),
         reply=st.sampled_from(["answered", "sent again", "asked for"]),
     )
     def finish(
-        self, which: int, *, kept: bool, successor: str | None, and_claim: bool, limited: bool, reply: str
+        self,
+        which: int,
+        *,
+        kept: bool,
+        successor: str | None,
+        through: bool,
+        and_claim: bool,
+        limited: bool,
+        reply: str,
     ) -> None:
+        """`through`: the successor's queue is claimed from in the same call, and what came is run at once."""
         job, token = self.drop(which), self.token()
-        following = Successor(NEXT, NewJob(id=successor, data="{}")) if successor else None
+        through_claim = ClaimNext(self.token(), LEASE_MS) if through else None
+        following = Successor(NEXT, NewJob(id=successor, data="{}"), through_claim) if successor else None
         claim_next = ClaimNext(token, LEASE_MS, LIMIT if limited else None) if and_claim else None
 
         def call() -> Awaitable[FinishReply]:
@@ -318,6 +329,8 @@ class QueueMachine(RuleBasedStateMachine):
             assert answer.settled is (Settled.DONE if kept else Settled.GONE)
         if and_claim:
             self.took(answer.next, token, limited=limited, again=reply != "answered")
+        if successor and through_claim:
+            self.run_through(answer.through, through_claim.token)
 
     @precondition(lambda self: self.held)
     @rule(which=some, later=st.booleans(), twice=st.booleans())
@@ -569,6 +582,15 @@ class QueueMachine(RuleBasedStateMachine):
             assert found is None
         else:
             assert isinstance(found, wanted), found
+
+    def run_through(self, found: Claim | None, token: str) -> None:
+        """What came from the successor's queue: finished there, and gone."""
+        wanted = self.next.take(token, limited=False)
+        assert isinstance(found, ClaimedJob)
+        assert found.id == wanted
+        self.do(self.world.bull.finish(found, returnvalue="1", retention=GONE))
+        assert self.next.settle(found.id, token) is Settled.DONE
+        self.next.forget(found.id)
 
     def hold(self, job: ClaimedJob | None) -> None:
         if job is not None:
