@@ -74,6 +74,9 @@ fates = st.sampled_from(
     ]
 )
 
+FAILED = (
+    "SELECT run_id, stage, count(*) FROM po.stage_runs WHERE state = 'failed' AND error_code <> 'poison' GROUP BY 1, 2"
+)
 FINISHED = "SELECT DISTINCT run_id, stage FROM po.stage_runs WHERE state = 'finished'"
 FAR = 99
 """More gates than any attempt has."""
@@ -82,6 +85,9 @@ TURNS = 10
 """Turns of the event loop after which whatever was on its way has arrived."""
 
 ORDERS_MAX = 3
+
+COUNTED = frozenset({"retry", "reject", "bug"})
+"""After these a failure may stand in the journal, and after nothing else."""
 
 PATIENCE = 200
 """Rounds in which everything must have healed: eleven stages, a few tries each, of a few orders."""
@@ -187,13 +193,15 @@ class Vendor:
 class Worker:
     """One process: a runner behind gates, a clock of its own, and at most one attempt under way."""
 
-    def __init__(self, name: str, connections: Connections, database: Database, vendor: Vendor) -> None:
+    def __init__(
+        self, name: str, connections: Connections, database: Database, vendor: Vendor, failures: Counter[str]
+    ) -> None:
         self.name, self.mood = name, "ok"
         self.gates, self.clock = Gates(), Impatient()
         self.job: ClaimedJob | None = None
         self.attempt: asyncio.Task[Settlement] | None = None
         self._tokens = 0
-        self._vendor = vendor
+        self._vendor, self._failures = vendor, failures
         self._ledger = Ledger(Gated(PostgresEffects(database), self.gates, {"intend", "confirm"}))  # type: ignore[arg-type]
         self.bull = Bull(GatedCommands(connections.commands, self.gates), clock=self.clock)
         runs = Gated(PostgresRuns(database, max_stalls=3), self.gates, {"load", "record", "fail", "wait", "let_go"})
@@ -212,6 +220,8 @@ class Worker:
         """Every stage does one thing to the world, then ends in the mood of the moment."""
         key, mood = f"{given.run.id}:{given.stage}", self.mood
         await self._ledger.once(given, key, {"n": 1}, call=self._vendor.calling(key, mood), ask=self._vendor.ask)
+        if mood in COUNTED:
+            self._failures[key] += 1
         match mood:
             case "retry":
                 raise Retry("it hiccuped")
@@ -294,7 +304,8 @@ class AttemptMachine(RuleBasedStateMachine):
         self.runs = PostgresRuns(world.database, max_stalls=3)
         self.reconciler = Reconciler(self.bull, self.runs, SystemClock(), every_s=60, quiet_s=0)
         self.vendor = Vendor()
-        self.workers = [Worker(name, world.connections, world.database, self.vendor) for name in ("A", "B")]
+        self.failures: Counter[str] = Counter()
+        self.workers = [self.process(name) for name in ("A", "B")]
         self.orders = 0
         self.brought_back = False
         self.news = True  # something happened since a role that always may looked
@@ -376,8 +387,7 @@ class AttemptMachine(RuleBasedStateMachine):
                 worker.runner.drain()
                 self.do(worker.arrive())
                 self.go_on(worker, FAR)
-                fresh = Worker(worker.name + "'", self.world.connections, self.world.database, self.vendor)
-                self.workers[self.workers.index(worker)] = fresh
+                self.workers[self.workers.index(worker)] = self.process(worker.name + "'")
 
     # -- what heals -------------------------------------------------------------------------------
 
@@ -427,6 +437,11 @@ class AttemptMachine(RuleBasedStateMachine):
         assert {key: count for key, count in self.vendor.done.items() if count > 1} == {}
 
     @invariant()
+    def only_failures_count_as_failures(self) -> None:
+        for run_id, stage, count in self.do(self.fetch(FAILED)):
+            assert count <= self.failures[f"{run_id}:{stage}"], stage
+
+    @invariant()
     def both_stores_are_in_order(self) -> None:
         self.look()
         assert list_violations(self.pages.values()) == []
@@ -442,6 +457,7 @@ class AttemptMachine(RuleBasedStateMachine):
             self.delete(*self.world.raw.scan_iter("bull:*:lock"))
             self.do(self.healed())
             self.nothing_is_done_twice()
+            self.only_failures_count_as_failures()
             self.both_stores_are_in_order()
             for run_id, state, failure, summary in self.do(
                 self.fetch("SELECT id, state, failure, summary FROM po.runs")
@@ -465,6 +481,9 @@ class AttemptMachine(RuleBasedStateMachine):
         payload = {"uploadId": f"upload-{number}", "merchantId": MERCHANT, "fileName": "order.csv"}
         envelope = {"workflowId": f"wf-{number}", "stage": "ai_parsing", "data": payload}
         self.do(self.bull.enqueue(flow.FIRST, NewJob(id=None, data=json.dumps(envelope), attempts=3)))
+
+    def process(self, name: str) -> Worker:
+        return Worker(name, self.world.connections, self.world.database, self.vendor, self.failures)
 
     def idle(self) -> list[Worker]:
         return [worker for worker in self.workers if worker.attempt is None]
