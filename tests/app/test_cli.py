@@ -204,6 +204,8 @@ def test_a_queue_is_emptied_unless_it_works_or_by_force(cli: Cli, redis_admin: r
     assert cli("obliterate", "ai-parsing", "--force").exit_code == 0
     assert redis_admin.keys("bull:ai-parsing:*") == []
     assert cli("obliterate", "mail").exit_code == 1
+
+
 def test_reconcile_gives_a_run_its_job_and_finds_everything_in_order(cli: Cli, having: Any) -> None:
     having(lambda given: given.run("r", due_stage="database-save", due_since=AN_HOUR_AGO))
     result = cli("reconcile")
