@@ -220,9 +220,12 @@ class Claimer:
 
         And asked for until there is an answer: a job we hold unknowingly lies for a lease and counts as stalled.
         """
-        asked = self._unanswered[0] if self._unanswered else self._ask()
+        asked = self._ask()
         try:
-            claim = await self._claim_or_adopt(asked)
+            claim: Claim | None = await self._adopt()
+            while claim is None:
+                asked = self._ask()
+                claim = await self._claim_anew(asked) or await self._adopt()
         except BrokenQueue as error:
             _log.error("queue is broken", queue=self.queue, reason=str(error))
         except HINDRANCES as error:
@@ -232,16 +235,24 @@ class Claimer:
             return asked, claim
         return asked, None
 
-    async def _claim_or_adopt(self, asked: Asked) -> Claim:
+    async def _claim_anew(self, asked: Asked) -> Claim | None:
+        """The queue's answer; None if it was lost on the way."""
         sent = asked.claim
-        if not self._unanswered:
-            try:
-                return await self._bull.claim(self.queue, token=sent.token, lease_ms=sent.lease_ms, limit=sent.limit)
-            except ReplyLost:
-                self._unanswered.append(asked)
-        adopted = await self._bull.adopt(self.queue, sent.token)
-        self._unanswered.remove(asked)
-        return adopted.claimed or Empty()
+        try:
+            return await self._bull.claim(self.queue, token=sent.token, lease_ms=sent.lease_ms, limit=sent.limit)
+        except ReplyLost:
+            self._unanswered.append(asked)
+            return None
+
+    async def _adopt(self) -> ClaimedJob | None:
+        """What a call of ours claimed whose answer was lost. None says nothing of the queue: it may never have run."""
+        while self._unanswered:
+            asked = self._unanswered[0]
+            adopted = await self._bull.adopt(self.queue, asked.claim.token)
+            self._unanswered.remove(asked)
+            if adopted.claimed is not None:
+                return adopted.claimed
+        return None
 
     def _ask(self) -> Asked:
         return Asked(self._gate.new_claim(self.queue), self._ledger.mark())
@@ -287,11 +298,14 @@ class Claimer:
         """Ask for what our unanswered calls claimed, and release it: nobody else hears of it before its lease ends."""
         with anyio.move_on_after(HAND_BACK_WITHIN_S, shield=True):
             while self._unanswered:
-                _, claim = await self._claim()
-                if isinstance(claim, ClaimedJob):
-                    await self._runner.release(claim)
-                elif claim is None:
+                try:
+                    job = await self._adopt()
+                except (BrokenQueue, *HINDRANCES) as error:
+                    self.hindrance.met(error)
                     await self._clock.sleep(min(self._pause_s, ASK_AGAIN_S))
+                else:
+                    if job is not None:
+                        await self._runner.release(job)
 
     # ---------------------------------------------------------------------------------------- working
 

@@ -213,6 +213,22 @@ async def test_what_a_settling_call_claimed_unheard_is_asked_for_and_runs(redis_
     assert len({job.token for job in one.ran}) == len(one.ran) == 12
 
 
+async def test_a_claim_that_never_ran_makes_no_queue_look_empty(redis_url: str) -> None:
+    """Its answer was lost, and asked for there is none: that the job still waits must not be forgotten."""
+    async with replica(redis_url, "alone") as one:
+        await eventually(lambda: _asked_once([one]))
+        claim, lost = one.bull.claim, iter([True])
+
+        async def never_ran(queue: str, **given: Any) -> Claim:
+            if next(lost, False):
+                raise ReplyLost("the connection ended")
+            return await claim(queue, **given)
+
+        one.bull.claim = never_ran  # type: ignore[method-assign]
+        await one.bull.enqueue(FIRST, NewJob(id="a", data="{}"))
+        await eventually(lambda: completed(one.bull, FIRST, 1), within_s=5)
+
+
 async def test_a_stopping_replica_hands_back_what_it_never_heard_of(redis_url: str, redis_admin: redis.Redis) -> None:
     async with replica(redis_url, "stops") as one:
         claim, away = one.bull.claim, itertools.repeat(None, 3)
