@@ -39,11 +39,15 @@ CHAIN = flow.NAMES[:3]
 
 @dataclass(frozen=True, slots=True)
 class Beat:
-    """How quick both sides are, in seconds: the lease, its renewal, the check for stalled jobs, the sweep."""
+    """How quick both sides are, in seconds: the lease, its renewal, the check for stalled jobs, the sweep.
+
+    Bull pops a job and locks it in a second call. Who waits there for longer than from one check to the next, as Node
+    does on a starved machine, loses the job and runs it all the same: the check must not be as quick as the rest.
+    """
 
     lease_s: float = 4.0
     renew_s: float = 0.8
-    stalled_s: float = 1.0
+    stalled_s: float = 4.0
     guard_s: float = 0.25
 
     def for_bull(self) -> dict[str, Any]:
