@@ -278,12 +278,12 @@ class Runner:
         match why:
             case _Interrupted.DRAIN:
                 return await self._hand_back(job, ready)
-            case _Interrupted.LEASE:
-                return await self._lose(ready)
-            case _Interrupted.TIME:
+            case _Interrupted.TIME if not job.lease.lost:
                 limit_s = flow.BY_NAME[ready.stage].time_limit.total_seconds()
                 trouble = Trouble("stuck", f"{ready.stage} made no progress for {limit_s:g} s")
                 return await self._fail(job, ready, trouble, final=False)
+            case _:  # a suspended machine wakes to find both over: its sleep is no failure of the stage
+                return await self._lose(ready)
 
     async def _raised(self, job: ClaimedJob, ready: Ready, error: Exception) -> Settlement:
         """What an exception means is its type: lost, waiting for a vendor, handed back, or a counted failure."""

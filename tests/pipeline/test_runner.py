@@ -16,7 +16,8 @@ from pipeline.domain.purchase_order import Doubt
 from pipeline.domain.results import Enrichment
 from pipeline.errors import LeaseLost, VendorUnavailable
 from pipeline.queue.job import ClaimedJob, ClaimNext, NewJob
-from pipeline.runner import Outcome
+from pipeline.run_store import Ready
+from pipeline.runner import Outcome, _Interrupted
 from tests.app.held import held
 from tests.pipeline.line import Killed, Line, Scripted, add_merchant, open_line
 
@@ -200,6 +201,17 @@ async def test_a_lost_lease_cancels_the_stage_before_anyone_else_may_start(line:
     job = await line.claim(flow.FIRST, lease_ms=200)
     assert (await line.runner.attempt(job)).outcome is Outcome.LOST
     assert cancelled
+    assert [state for *_, state in await line.journal()] == ["lost"]
+
+
+async def test_a_machine_that_slept_through_lease_and_time_limit_counts_no_failure(line: Line) -> None:
+    """Both are over when it wakes, and which one it notices first is chance."""
+    await line.add_upload()
+    job = await line.claim(flow.FIRST)
+    ready = await line.runner._load(job)
+    assert isinstance(ready, Ready)
+    job.lease.revoke()
+    assert (await line.runner._interrupted(job, ready, _Interrupted.TIME)).outcome is Outcome.LOST
     assert [state for *_, state in await line.journal()] == ["lost"]
 
 
