@@ -42,9 +42,11 @@ _JSON: dict[str, type | tuple[type, ...]] = {
     "returnvalue": object,
 }
 _MOMENTS = ("timestamp", "processedOn", "finishedOn", "retriedOn")
-_COUNTS = ("attemptsMade", "stalledCounter", "priority")
+_COUNTS = ("attemptsMade", "stalledCounter")
 _MOMENT = re.compile(r"[0-9]{13}\Z")
 _COUNT = re.compile(r"[0-9]{1,15}\Z")
+_NUMBER = re.compile(r"-?[0-9]+(\.[0-9]+)?(e[+-][0-9]+)?\Z")
+"""As JavaScript writes one: a priority may be any."""
 _SAFE_DUE_MS = 2**53 / 4096
 """Beyond it, in 2039, a double no longer holds a due time with its twelve low bits."""
 
@@ -243,6 +245,8 @@ def _readable(field: str, value: str) -> bool:
         return bool(_MOMENT.match(value))
     if field in _COUNTS:
         return bool(_COUNT.match(value))
+    if field == "priority":
+        return bool(_NUMBER.match(value))
     return field != "id"  # 5.1: it would override the real one
 
 

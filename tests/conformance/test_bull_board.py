@@ -94,6 +94,7 @@ async def test_promote_and_promote_all_let_our_delayed_jobs_run(bull: Bull, node
     assert {(await claim()).id, (await claim()).id} == {"a", "c"}
 
 
+@pytest.mark.breaks("missing_field", reason="aged by hand: bull-board cleans what it only sees the end of")
 async def test_clean_removes_one_job_and_all_that_ended(
     bull: Bull, node: Node, twins: Twins, enqueue: Enqueuer, claim: Claimer
 ) -> None:

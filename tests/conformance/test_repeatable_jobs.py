@@ -61,6 +61,7 @@ def delayed(twins: Twins) -> str:
     return str(run)
 
 
+@pytest.mark.breaks("never_due", reason="a date beyond 2039, as bull writes it")
 @pytest.mark.parametrize("form", SCHEDULES)
 async def test_taking_a_run_schedules_the_next(twins: Twins, node: Node, form: str) -> None:
     """Twice: the first run has been added by a producer, the second by whoever took the first."""

@@ -89,8 +89,8 @@ async function answer (request) {
   if (board) return askBoard(queue, board.method, board.route, board.params, board.query)
   if (jobId === undefined) return queue[call](...args)
   const job = taken.get(name + '/' + jobId) || await queue.getJob(jobId)
-  if (call === 'moveToFailed') args = [new Error(args[0]), ...args.slice(1)]
-  return job[call](...args)
+  const [reason, ...others] = args
+  return call === 'moveToFailed' ? job[call](new Error(reason), ...others) : job[call](...args)
 }
 
 readline.createInterface({ input: process.stdin }).on('line', async line => {
