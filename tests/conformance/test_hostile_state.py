@@ -146,7 +146,9 @@ async def test_a_job_is_settled_whole_or_not_at_all(
         assert places_of(raw, "running") == 1
 
 
-@pytest.mark.breaks("stuck", "lock_without_run", "early_end", reason="obliterating forgets a job that stands nowhere, as bull does")
+@pytest.mark.breaks(
+    "stuck", "lock_without_run", "early_end", reason="obliterating forgets a job that stands nowhere, as bull does"
+)
 @pytest.mark.parametrize("suffix", [*KEYS, "meta-paused", "stalled-check", "metrics:completed", "running"])
 async def test_a_broken_queue_is_mended_by_force_and_works_again(
     bull: Bull, raw: redis.Redis, twins: Twins, running: ClaimedJob, suffix: str
@@ -197,9 +199,7 @@ async def recurring(bull: Bull, node: Node, raw: redis.Redis, claim: Claimer) ->
     return await claim()
 
 
-@pytest.mark.breaks(
-    "wrong_kind", "endless_window", "stray_key", reason="the queue stays broken"
-)
+@pytest.mark.breaks("wrong_kind", "endless_window", "stray_key", reason="the queue stays broken")
 @pytest.mark.parametrize("suffix", [*KEYS, "the run itself", "its next run"])
 async def test_a_run_is_scheduled_whole_or_not_at_all(
     bull: Bull, raw: redis.Redis, twins: Twins, recurring: ClaimedJob, suffix: str
@@ -334,7 +334,7 @@ async def test_a_job_that_was_retried_over_our_head_is_its_next_holders(bull: Bu
     assert (await bull.finish(second, returnvalue="1", retention=KEEP)).settled is Settled.DONE
 
 
-@pytest.mark.breaks("stuck", reason="obliterating forgets a job that stands nowhere, as bull does")
+@pytest.mark.breaks("stuck", reason="obliterating forgets who stands nowhere, as bull does")
 async def test_an_id_put_into_failed_as_into_a_set_makes_the_queue_red_until_it_is_mended(
     bull: Bull, raw: redis.Redis, claim: Claimer, enqueue: Enqueuer
 ) -> None:

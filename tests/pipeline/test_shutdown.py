@@ -121,19 +121,20 @@ async def test_a_redis_that_stays_away_does_not_keep_us_from_stopping(line: Line
 
 @pytest.mark.parametrize("stops", [False, True])
 async def test_what_a_settling_call_claimed_is_found_when_redis_is_heard_again(line: Line, stops: bool) -> None:
-    """Its reply lost again and again, until we no longer insisted: the claim has happened all the same."""
+    """Its reply lost again and again, until it is heard, or we stop and no longer insist: the claims have happened."""
     silence = Silence(line, "finish")
     await line.add_upload("upload-1")
     second = await line.add_upload("upload-2")
     third = await line.add_upload("upload-3")
-    stopping = line.worker(grace_s=60)
+    stopping = line.worker(grace_s=0 if stops else 60)
     async with at_work(stopping):
-        await silence.asked.wait()
+        await eventually(lambda: _completed(line, flow.FIRST, 2))
         if stops:
             stopping.stop()
+            await silence.asked.wait()
         silence.over = True
         if not stops:
-            await eventually(lambda: _through(line, 3))
+            await eventually(lambda: _completed(line, flow.IMAGES, 3))
             stopping.stop()
     if stops:
         await check_untouched(line, third)
@@ -141,5 +142,5 @@ async def test_what_a_settling_call_claimed_is_found_when_redis_is_heard_again(l
     assert {attempt for _, _, attempt, _ in await line.journal()} == {1}
 
 
-async def _through(line: Line, count: int) -> bool:
-    return (await line.bull.counts(flow.IMAGES)).completed == count
+async def _completed(line: Line, queue: str, count: int) -> bool:
+    return (await line.bull.counts(queue)).completed == count
