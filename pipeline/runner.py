@@ -41,6 +41,7 @@ from pipeline.queue.backoff import Random, full_jitter
 from pipeline.queue.bull import Bull
 from pipeline.queue.heartbeat import Heartbeat
 from pipeline.queue.job import ClaimedJob, ClaimNext, Failure, FinishReply, Retention, Settled, Successor
+from pipeline.queue.lease import Lease
 from pipeline.run_store import (
     AskLive,
     Dead,
@@ -128,6 +129,11 @@ class _Interrupted(enum.Enum):
     LEASE = "lease"
     TIME = "time"
     DRAIN = "drain"
+
+
+def _reason(noticed: _Interrupted, lease: Lease) -> _Interrupted:
+    """Why a stage is cut off. A suspended machine wakes to find lease and time limit over; its sleep is no failure."""
+    return _Interrupted.LEASE if noticed is _Interrupted.TIME and lease.lost else noticed
 
 
 def _nowhere(_gap: str) -> None:
@@ -278,12 +284,12 @@ class Runner:
         match why:
             case _Interrupted.DRAIN:
                 return await self._hand_back(job, ready)
-            case _Interrupted.TIME if not job.lease.lost:
+            case _Interrupted.LEASE:
+                return await self._lose(ready)
+            case _Interrupted.TIME:
                 limit_s = flow.BY_NAME[ready.stage].time_limit.total_seconds()
                 trouble = Trouble("stuck", f"{ready.stage} made no progress for {limit_s:g} s")
                 return await self._fail(job, ready, trouble, final=False)
-            case _:  # a suspended machine wakes to find both over: its sleep is no failure of the stage
-                return await self._lose(ready)
 
     async def _raised(self, job: ClaimedJob, ready: Ready, error: Exception) -> Settlement:
         """What an exception means is its type: lost, waiting for a vendor, handed back, or a counted failure."""
@@ -344,7 +350,7 @@ class Runner:
                 async def watch(event: Callable[[], Awaitable[None]], why: _Interrupted) -> None:
                     nonlocal interrupted
                     await event()
-                    interrupted = interrupted or why
+                    interrupted = interrupted or _reason(why, job.lease)
                     tasks.cancel_scope.cancel()
 
                 tasks.start_soon(watch, job.lease.wait_lost, _Interrupted.LEASE)

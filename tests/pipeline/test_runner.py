@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from datetime import timedelta
 
+import anyio
 import pytest
 from sqlalchemy import update
 
@@ -16,8 +18,7 @@ from pipeline.domain.purchase_order import Doubt
 from pipeline.domain.results import Enrichment
 from pipeline.errors import LeaseLost, VendorUnavailable
 from pipeline.queue.job import ClaimedJob, ClaimNext, NewJob
-from pipeline.run_store import Ready
-from pipeline.runner import Outcome, _Interrupted
+from pipeline.runner import Outcome, _Interrupted, _reason
 from tests.app.held import held
 from tests.pipeline.line import Killed, Line, Scripted, add_merchant, open_line
 
@@ -204,14 +205,22 @@ async def test_a_lost_lease_cancels_the_stage_before_anyone_else_may_start(line:
     assert [state for *_, state in await line.journal()] == ["lost"]
 
 
-async def test_a_machine_that_slept_through_lease_and_time_limit_counts_no_failure(line: Line) -> None:
+async def test_a_machine_that_slept_through_lease_and_time_limit_counts_no_failure(
+    line: Line, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Both are over when it wakes, and which one it notices first is chance."""
     await line.add_upload()
     job = await line.claim(flow.FIRST)
-    ready = await line.runner._load(job)
-    assert isinstance(ready, Ready)
     job.lease.revoke()
-    assert (await line.runner._interrupted(job, ready, _Interrupted.TIME)).outcome is Outcome.LOST
+    assert [_reason(noticed, job.lease) for noticed in _Interrupted] == [
+        _Interrupted.LEASE,
+        _Interrupted.LEASE,
+        _Interrupted.DRAIN,
+    ]
+    monkeypatch.setitem(flow.BY_NAME, flow.FIRST, replace(flow.BY_NAME[flow.FIRST], time_limit=timedelta(0)))
+    hanging = line.script(flow.FIRST, lambda _given: anyio.sleep_forever())  # type: ignore[arg-type, return-value]
+    assert (await line.runner.attempt(job)).outcome is Outcome.LOST
+    assert hanging.calls == 1
     assert [state for *_, state in await line.journal()] == ["lost"]
 
 
@@ -222,8 +231,6 @@ async def test_a_stage_that_finds_its_lease_lost_ends_lost(line: Line) -> None:
 
 
 async def test_draining_hands_the_job_back_to_the_head_and_counts_nothing(line: Line) -> None:
-    import anyio
-
     async def hangs(_given: StageInput) -> StageResult:
         line.runner.drain()
         await anyio.sleep_forever()
