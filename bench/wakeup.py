@@ -56,6 +56,9 @@ class NothingDue:
     async def list_due(self, **_which: Any) -> list[Any]:
         return []
 
+    async def list_turns(self, _run_id: str | None = None) -> list[Any]:
+        return []
+
     async def list_paused(self) -> frozenset[str]:
         return frozenset()
 

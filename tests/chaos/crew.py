@@ -29,6 +29,7 @@ from pipeline.queue.job import ClaimedJob, NewJob, Retention, Successor
 from pipeline.reconciler import Reconciler
 from pipeline.run_store import DueRun, NextJob
 from pipeline.runner import NoSlots, Outcome, Runner, Settlement, Slots
+from pipeline.solitude import Solitude
 from pipeline.worker import Worker, WorkerConfig
 from tests.chaos.doomed import CONTEXT
 from tests.conformance.oracle import INTEROP
@@ -150,6 +151,7 @@ class Counting:
     """In the runner's place: an attempt is counted, takes its time, and is finished and handed on in one call."""
 
     def __init__(self, name: str, bull: Bull, heartbeat: Heartbeat, counting: redis.asyncio.Redis) -> None:
+        self.solitude = Solitude()
         self._name = name
         self._bull = bull
         self._heartbeat = heartbeat
@@ -194,6 +196,9 @@ class NobodyDue:
 
     async def is_due(self, _job: NextJob) -> bool:
         return False
+
+    async def list_turns(self, _run_id: str | None = None) -> list[DueRun]:
+        return []
 
     async def list_paused(self) -> frozenset[str]:
         return frozenset()
