@@ -19,6 +19,9 @@ import pytest
 # The interpreter's own helpers live until it ends: multiprocessing starts one of each, once.
 INTERPRETER_HELPERS = ("multiprocessing.resource_tracker", "multiprocessing.forkserver")
 
+TURNS = 5
+"""Of the event loop, for what ends by itself."""
+
 _expected_children: set[int] = set()
 
 
@@ -82,9 +85,14 @@ def _no_task_left(request: pytest.FixtureRequest) -> None:
 async def _no_task_left_on_the_loop() -> AsyncIterator[None]:
     before = asyncio.all_tasks()
     yield
-    await asyncio.sleep(0)  # a task cancelled in the last line of the test ends now
-    left = asyncio.all_tasks() - before - {asyncio.current_task()}
-    if left:
+    for _ in range(TURNS):
+        await asyncio.sleep(
+            0
+        )  # a task cancelled in the last line of the test, or one that closes a generator, ends now
+        left = asyncio.all_tasks() - before - {asyncio.current_task()}
+        if not left:
+            break
+    else:
         pytest.fail("tasks left running by this test:\n" + "\n".join(map(str, left)), pytrace=False)
 
 

@@ -143,11 +143,12 @@ class Books:
     drafts: list[StoredDraft] = field(default_factory=list)
     standings: dict[str, VariantStanding] = field(default_factory=dict)
     location_id: str = ""
+    revision: int = 0
     receipt: list[ReceiptLine] = field(default_factory=list)
     images: list[StoredImage] = field(default_factory=list)
 
     async def standing(self, order_id: str) -> OrderStanding:
-        return OrderStanding(self.location_id, self.standings)
+        return OrderStanding(self.location_id, self.standings, self.revision)
 
     async def lines(self, receipt_id: str) -> Sequence[ReceiptLine]:
         return self.receipt

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 
-from sqlalchemy import or_, select
+from sqlalchemy import func, or_, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.db.session import Database
@@ -13,11 +13,13 @@ from app.db.tables import (
     documents,
     draft_variants,
     effects,
+    order_revisions,
     order_variants,
     product_drafts,
     purchase_orders,
     receipt_lines,
     runs,
+    stage_runs,
     supplier_items,
     suppliers,
 )
@@ -97,6 +99,15 @@ class PostgresOrders:
             )
             rows = found.mappings().all()
             shares = await _shares_under_way(connection, order_id)
+            revision = await connection.scalar(
+                select(func.max(order_revisions.c.revision))
+                .join(stage_runs, stage_runs.c.run_id == order_revisions.c.run_id)
+                .where(
+                    order_revisions.c.order_id == order_id,
+                    stage_runs.c.stage == flow.SYNC,
+                    stage_runs.c.state == "finished",
+                )
+            )
         variants = {
             row["draft_variant_id"]: VariantStanding(
                 inventory_item_id=row["inventory_item_id"],
@@ -106,7 +117,7 @@ class PostgresOrders:
             )
             for row in rows
         }
-        return OrderStanding(location_id or "", variants)
+        return OrderStanding(location_id or "", variants, revision or 0)
 
     async def list_suppliers(self, merchant_id: str) -> Sequence[SupplierRecord]:
         """All suppliers of a merchant."""

@@ -33,10 +33,14 @@ class VariantStanding:
 
 @dataclass(frozen=True, slots=True)
 class OrderStanding:
-    """An order in the shop, by draft variant id. `location_id` is where it was announced, empty if it never was."""
+    """An order in the shop, by draft variant id. `location_id` is where it was announced, empty if it never was.
+
+    `revision` is the newest one these books hold the announcement of, 0 if none.
+    """
 
     location_id: str
     variants: Mapping[str, VariantStanding]
+    revision: int = 0
 
 
 @dataclass(frozen=True, slots=True)

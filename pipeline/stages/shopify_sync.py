@@ -55,6 +55,7 @@ KEYS = UUID("5b2c8a86-6a0e-5c0b-9d55-0d3c7b6f3a11")
 CHANGES_MAX = 250
 """Shopify takes at most 250 entries in a list."""
 
+SUPERSEDED = "a newer revision of this order was announced before; nothing was taken back"
 KEY_TRUSTED_FOR = timedelta(hours=20)
 """How long a repeat under the same key is certainly recognised. Shopify's figure is said to be 24 hours."""
 
@@ -257,6 +258,8 @@ class ShopifySync:
         another run's interrupted step is counted once.
         """
         order_id = _required(given.run.order_id, "order")
+        if standing.revision > (given.run.order_revision or 0):
+            return ShopSync(location_id=standing.location_id, note=SUPERSEDED)
         incoming = policy is StockPolicy.INCOMING
         telling = Telling(
             series=f"announce:{order_id}",
@@ -267,11 +270,13 @@ class ShopifySync:
             revision=given.run.order_revision or 0,
         )
         told = await self._tell(given, shop, telling, to_announce(expected, standing.variants))
+        if told.newer:  # told and not recorded yet: its own run will, with all of its steps
+            return ShopSync(location_id=told.location_id, note=SUPERSEDED)
         fresh = [replace(unit, quantity=unit.quantity - _announced(standing, unit)) for unit in told.units]
         moves = [_move(unit, "announced") for unit in fresh if unit.quantity]
         if not incoming:  # sellable at once: nothing is left to receive
             moves += [_move(unit, "received") for unit in fresh if unit.quantity]
-        return ShopSync(stock=tuple(moves), location_id=told.location_id, note=_kept_back(expected, standing, told))
+        return ShopSync(stock=tuple(moves), location_id=told.location_id, note=_kept_back(expected, standing))
 
     # ----------------------------------------------------------------------------- a receipt
 
@@ -525,10 +530,8 @@ def _announced(standing: OrderStanding, unit: Unit) -> int:
     return 0 if known is None else known.announced
 
 
-def _kept_back(expected: Sequence[Unit], standing: OrderStanding, told: Told) -> str:
+def _kept_back(expected: Sequence[Unit], standing: OrderStanding) -> str:
     """Why the shop was told less, or took back less, than the document says."""
-    if told.newer:
-        return "a newer revision of this order was announced before; nothing was taken back"
     wanted = {unit.draft_variant_id: unit.quantity for unit in expected}
     if any(known.taken > wanted.get(name, 0) for name, known in standing.variants.items()):
         return "more was received than this revision expects; nothing of that was taken back"

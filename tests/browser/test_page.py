@@ -74,6 +74,7 @@ async def url(deps: AdminDeps) -> AsyncIterator[str]:
         yield address
 
 
+@pytest.mark.breaks("failed_says_why", "end_has_its_moment", reason="a run that is moved by hand, for the eye")
 async def test_the_page_shows_eleven_stages_and_an_order_as_it_moves(open_page: Any, url: str, given: Given) -> None:
     page = await open_page(url)
     await expect(page.locator("#stages li")).to_have_count(11)

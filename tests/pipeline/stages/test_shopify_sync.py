@@ -65,6 +65,8 @@ class World:
 
     def record(self, output: ShopSync) -> None:
         """What the recorder does with the result."""
+        if self.given.run.kind == "order":
+            self.books.revision = max(self.books.revision, self.given.run.order_revision or 0)
         for move in output.stock:
             known = self.books.standings.get(move.draft_variant_id, VariantStanding(move.inventory_item_id, 0))
             if move.move == "announced":
@@ -271,6 +273,38 @@ async def test_an_older_revision_approved_late_takes_nothing_back(world: World, 
 
     assert await sandbox.quantities("incoming") == {"mug-S": 12, "mug-L": 4}
     assert "newer revision" in output.note
+
+
+async def test_an_older_revision_leaves_the_books_to_a_newer_one_that_told_in_steps(
+    world: World, sandbox: SandboxShop
+) -> None:
+    """Of the steps of others it knows the first alone, and took what came later for units nobody had announced."""
+    world.order(make_draft("mug", {"S": 7}), revision=2, run="run-2")
+    world.record(await world.sync())
+    world.order(make_draft("mug", {"S": 12}), revision=3, run="run-3")
+    world.record(await world.sync())
+    world.order(make_draft("mug", {"S": 10}), revision=1, run="run-1")
+    for known in (3, 0):  # what the newer ones told is in the books, or is about to be
+        world.books.revision = known
+        output = await world.sync()
+        assert (output.stock, "newer revision" in output.note) == ((), True)
+    assert await sandbox.quantities("incoming") == {"mug-S": 12}
+
+
+async def test_an_interrupted_revision_that_a_newer_one_overtook_changes_no_books(
+    world: World, sandbox: SandboxShop
+) -> None:
+    """It had told its step, and waited; the newer one told the difference and recorded the whole."""
+    world.order(make_draft("mug", {"S": 10}), revision=1, run="run-1")
+    first, drafts = world.given, world.books.drafts
+    with pytest.raises(Killed):
+        await world.sync(Killer(at=6))
+    world.order(make_draft("mug", {"S": 7}), revision=2, run="run-2")
+    world.record(await world.sync())
+    world.given, world.books.drafts = first, drafts
+    output = await world.sync()
+    assert output.stock == ()
+    assert await sandbox.quantities("incoming") == {"mug-S": 7}
 
 
 async def test_a_refused_announcement_can_be_repeated_once_the_cause_is_mended(
