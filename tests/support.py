@@ -10,7 +10,7 @@ import hypothesis
 import pytest
 
 CHAOS_IN_FULL = os.environ.get("CHAOS") == "full"
-"""Tests that kill run a short form by default and in full in CI: `CHAOS=full python3 run.py test tests/chaos`."""
+"""Tests that kill or load run a short form by default: `CHAOS=full python3 run.py test tests/chaos` is the long one."""
 
 
 def steps_of_a_model(*, examples: int, steps: int) -> hypothesis.settings:
