@@ -16,7 +16,7 @@ import asyncpg
 import psutil
 import pytest
 
-from app.core import Core
+from app.core import Core, open_core
 from app.db.migrate import upgrade
 from app.embedded import Home, open_home, start_postgres
 from pipeline import flow
@@ -118,7 +118,8 @@ async def test_a_postgres_that_restarts_again_and_again_costs_no_order_an_attemp
 async def test_sessions_that_are_terminated_at_random_cost_no_order_an_attempt(
     redis_url: str, database_url: str, sandbox: str
 ) -> None:
-    async with working(settings_for(redis_url, database_url, sandbox)) as (core, _):
+    settings = settings_for(redis_url, database_url, sandbox)
+    async with working(settings) as (core, _):
         await connect_merchant(core, sandbox)
         orders = await _submit(core, ORDERS)
         async with _administrator(database_url) as administrator:
@@ -131,7 +132,8 @@ async def test_sessions_that_are_terminated_at_random_cost_no_order_an_attempt(
                 )
                 await anyio.sleep(0.05)
         assert ended > 0
-        await _all_well(core, sandbox, orders)
+        async with open_core(settings) as fresh:  # connections of ours were ended that we would meet only now
+            await _all_well(fresh, sandbox, orders)
 
 
 async def test_real_deadlocks_cost_no_order_an_attempt(redis_url: str, database_url: str, sandbox: str) -> None:
