@@ -133,6 +133,8 @@ class Watchdog:
 
     async def run(self) -> None:
         """Watch until cancelled."""
+        _arm_last_resort()
+        _put_off_last_resort(self._limits.loop_s)  # before the thread's first look, which may never come
         thread = threading.Thread(target=self._watch, args=[threading.get_ident()], name="watchdog", daemon=True)
         thread.start()
         try:
@@ -146,7 +148,6 @@ class Watchdog:
 
     def _watch(self, loop_thread: int) -> None:
         silences: dict[str, Silence] = {}
-        _arm_last_resort()
         while not self._stopped.wait(self._limits.look_s):
             _put_off_last_resort(self._limits.loop_s)
             blocked = silences.get(LOOP, Silence(0)).looks
