@@ -59,7 +59,7 @@ class Plan:
     workers: int = 8
     vendor_s: tuple[float, float] = (20.0, 30.0)
     added_every_s: float = 0.5
-    kill_every_s: float = 90.0
+    kills: int = 20
     outage_at: float = 0.3
     outage_s: float = 120.0
     restart_at: float = 0.6
@@ -67,7 +67,8 @@ class Plan:
     within_s: float = 5400.0
     seed: int = 20261125
     settings: dict[str, Any] = field(default_factory=dict)
-    """Shares of all orders after which the outage and the restart begin; settings that differ from the defaults."""
+    """`kills`: spread evenly over the orders. `outage_at`, `restart_at`: after which share of them those begin.
+    `settings`: what differs from the defaults."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -209,14 +210,19 @@ async def _live_through(
             await anyio.sleep(plan.added_every_s)
 
     async def kill() -> None:
-        while True:
-            await anyio.sleep(plan.kill_every_s)
+        for number in range(plan.kills):  # by progress, not by the clock: a fast machine sees as many
+            await _through(core, plan.orders * number / plan.kills)
             await fleet.kill_one(chance)
 
     async def look() -> None:
         while True:
             fleet.count_connections()
             await anyio.sleep(0.5)
+
+    async def tell() -> None:
+        for count in range(TELL_EVERY, plan.orders, TELL_EVERY):
+            await _through(core, count)
+            _say(f"{count} orders through")
 
     async def go_wrong() -> None:
         await _through(core, plan.orders * plan.outage_at)
@@ -232,11 +238,11 @@ async def _live_through(
 
     with anyio.fail_after(plan.within_s):
         async with anyio.create_task_group() as tasks:
-            for trouble in (kill, look):
-                tasks.start_soon(trouble)
+            for watching in (look, tell):
+                tasks.start_soon(watching)
             async with anyio.create_task_group() as acts:
-                acts.start_soon(arrive)
-                acts.start_soon(go_wrong)
+                for act in (arrive, kill, go_wrong):
+                    acts.start_soon(act)
             await _through(core, plan.orders)
             tasks.cancel_scope.cancel()
         await _quiet(core)
@@ -255,12 +261,8 @@ async def _answer(sandbox: str, plan: Plan, chance: random.Random, *, away: bool
 
 async def _through(core: Core, count: float) -> None:
     """Wait until so many orders wait for nothing but their pictures."""
-    told = 0
-    while (done := await _insisted(lambda: _done(core))) < count:
-        if done >= told + TELL_EVERY:
-            told = done
-            _say(f"{done} orders through")
-        await anyio.sleep(1)
+    while await _insisted(lambda: _done(core)) < count:
+        await anyio.sleep(0.5)
 
 
 async def _done(core: Core) -> int:
