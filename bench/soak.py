@@ -204,11 +204,6 @@ async def _live_through(
     orders = [[replace(one, image="") for one in articles(number)] for number in range(plan.orders)]
     await _answer(sandbox, plan, chance)
 
-    async def arrive() -> None:
-        for number, lines in enumerate(orders):
-            await _insisted(lambda n=number, given=lines: submit(core, f"order-{n}.csv", csv_of(f"PO-{n}", given)))
-            await anyio.sleep(plan.added_every_s)
-
     async def kill() -> None:
         for number in range(plan.kills):  # by progress, not by the clock: a fast machine sees as many
             await _through(core, plan.orders * number / plan.kills)
@@ -218,11 +213,6 @@ async def _live_through(
         while True:
             fleet.count_connections()
             await anyio.sleep(0.5)
-
-    async def tell() -> None:
-        for count in range(TELL_EVERY, plan.orders, TELL_EVERY):
-            await _through(core, count)
-            _say(f"{count} orders through")
 
     async def go_wrong() -> None:
         await _through(core, plan.orders * plan.outage_at)
@@ -238,15 +228,28 @@ async def _live_through(
 
     with anyio.fail_after(plan.within_s):
         async with anyio.create_task_group() as tasks:
-            for watching in (look, tell):
-                tasks.start_soon(watching)
+            tasks.start_soon(look)
+            tasks.start_soon(_tell, core, plan.orders)
             async with anyio.create_task_group() as acts:
-                for act in (arrive, kill, go_wrong):
-                    acts.start_soon(act)
+                acts.start_soon(_arrive, plan, core, orders)
+                acts.start_soon(kill)
+                acts.start_soon(go_wrong)
             await _through(core, plan.orders)
             tasks.cancel_scope.cancel()
         await _quiet(core)
     return orders
+
+
+async def _arrive(plan: Plan, core: Core, orders: list[list[Article]]) -> None:
+    for number, lines in enumerate(orders):
+        await _insisted(lambda n=number, given=lines: submit(core, f"order-{n}.csv", csv_of(f"PO-{n}", given)))
+        await anyio.sleep(plan.added_every_s)
+
+
+async def _tell(core: Core, orders: int) -> None:
+    for count in range(TELL_EVERY, orders, TELL_EVERY):
+        await _through(core, count)
+        _say(f"{count} orders through")
 
 
 async def _answer(sandbox: str, plan: Plan, chance: random.Random, *, away: bool = False) -> None:
