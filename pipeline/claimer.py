@@ -23,7 +23,8 @@ from pipeline.queue.hindrance import HINDRANCES, Hindrance
 from pipeline.queue.job import Claim, ClaimedJob, ClaimNext, Empty, FinishReply, Limited, Paused, RateLimit
 from pipeline.queue.ledger import IdLedger
 from pipeline.queue.timer import wait_until
-from pipeline.runner import Outcome, Runner
+from pipeline.runner import Runner
+from pipeline.settling import Outcome
 from pipeline.solitude import Solitude
 
 IDLE_S = 3600.0

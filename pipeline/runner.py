@@ -9,13 +9,11 @@ is healed by the next claim of the same job, which asks the journal first.
 from __future__ import annotations
 
 import enum
-import json
-import math
 import traceback
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import timedelta
-from typing import Any, Protocol, TypeVar
+from typing import Any
 
 import anyio
 import structlog
@@ -30,17 +28,16 @@ from pipeline.errors import (
     DatabaseUnavailable,
     LeaseLost,
     Permanent,
-    PipelineError,
     RedisUnavailable,
     Temporary,
     VendorUnavailable,
 )
-from pipeline.hand_off import LIVE, hand_off, promote
+from pipeline.hand_off import LIVE
 from pipeline.ports import Progress
 from pipeline.queue.backoff import Random, full_jitter
 from pipeline.queue.bull import Bull
 from pipeline.queue.heartbeat import Heartbeat
-from pipeline.queue.job import ClaimedJob, ClaimNext, Failure, FinishReply, Retention, Settled, Successor
+from pipeline.queue.job import ClaimedJob
 from pipeline.queue.lease import Lease
 from pipeline.run_store import (
     AskLive,
@@ -48,7 +45,6 @@ from pipeline.run_store import (
     Failed,
     Later,
     Loaded,
-    NextJob,
     NotDue,
     Ready,
     Recorded,
@@ -58,12 +54,9 @@ from pipeline.run_store import (
     Trouble,
     job_ref,
 )
+from pipeline.settling import SHIELDED_S, NoSlots, Outcome, Settlement, Settler, Slots
 from pipeline.solitude import Solitude
 
-SHIELDED_S = 5.0
-"""From record to settle nothing may cancel an attempt, but when we drain it may hold us up for no longer than this."""
-
-SETTLE_AGAIN_S = 0.2
 BACKOFF_CAP_S = 60.0
 WAIT_BASE_S = 5.0
 """A vendor that names no time is asked again after 5 s, 10 s, .. 60 s."""
@@ -75,52 +68,7 @@ right before its end last of all; a vendor that throttles the crowd would have s
 BROKEN_S = 30.0
 """A job whose attempt broke outside its stage (our own bug, or a journal nobody can read) is put off so long."""
 
-COMPLETED = Retention(age_s=3600)
-FAILED = Retention(age_s=7 * 24 * 3600)
-
 _log = structlog.get_logger()
-T = TypeVar("T")
-
-
-class Outcome(enum.Enum):
-    """How an attempt was settled: a closed set."""
-
-    FINISHED = "finished"
-    RETRIED = "retried"
-    DEAD = "dead"
-    RELEASED = "released"
-    LOST = "lost"
-
-
-@dataclass(frozen=True, slots=True)
-class Settlement:
-    """An attempt's end. `reply` is what the settling call answered if it could claim more jobs, and was heard.
-
-    `hold`: Redis or Postgres cannot serve, so claiming more makes no sense for a while. `alone`: nothing else
-    could begin meanwhile; now it may. `unstarted`: the job was put off before its stage began, and the queue's limit
-    lets another start in its place.
-    """
-
-    outcome: Outcome
-    reply: FinishReply | None = None
-    hold: bool = False
-    alone: bool = False
-    unstarted: bool = False
-
-
-class Slots(Protocol):
-    """Which free slots the settling call may claim into; asked when it is sent."""
-
-    def claim_into(self, queue: str) -> ClaimNext | None:
-        """A claim for a free slot of that queue; None if there is none to fill."""
-        ...
-
-
-class NoSlots:
-    """An attempt that is followed by nothing."""
-
-    def claim_into(self, queue: str) -> ClaimNext | None:
-        """No slot."""
 
 
 class _Interrupted(enum.Enum):
@@ -166,14 +114,13 @@ class Runner:
         self._worker = worker
         self._reach = reach
         self._draining = anyio.Event()
-        self._insisting: set[anyio.CancelScope] = set()
+        self._settler = Settler(bull, runs, heartbeat, clock)
         self.solitude = Solitude()
 
     def drain(self) -> None:
         """Cancel what still runs, at a safe point; each attempt hands its job back."""
         self._draining.set()
-        for scope in self._insisting:
-            scope.deadline = anyio.current_time() + SHIELDED_S
+        self._settler.drain()
 
     async def attempt(self, job: ClaimedJob, slots: Slots | None = None) -> Settlement:
         """Take one claimed job through load, run, record and settle."""
@@ -192,14 +139,14 @@ class Runner:
                 return await self._attempt_alone(job, loaded, slots or NoSlots())
         except DatabaseBusy as error:
             # This order's trouble alone: at the head of its queue, with all claims held, it would starve the others.
-            return await self._put_off(job, self._wait_s(1), str(error))
+            return await self._settler.put_off(job, self._wait_s(1), str(error))
         except (RedisUnavailable, DatabaseUnavailable) as error:
             _log.warning("attempt handed back", reason=str(error), queue=job.queue, job_id=job.id)
             await self.release(job)
             return Settlement(Outcome.RELEASED, hold=True)
         except Exception as error:  # noqa: BLE001 one order's trouble must not end the process and all others
             _log.error("attempt broke", exc_info=error, queue=job.queue, job_id=job.id)
-            return await self._put_off(job, BROKEN_S, f"{type(error).__name__} outside the stage")
+            return await self._settler.put_off(job, BROKEN_S, f"{type(error).__name__} outside the stage")
         finally:
             self._heartbeat.drop(job)
 
@@ -225,9 +172,9 @@ class Runner:
             case Dead():
                 return await self._bury(job, loaded)
             case Later():
-                return await self._put_off(job, loaded.after_s, loaded.reason, unstarted=True)
+                return await self._settler.put_off(job, loaded.after_s, loaded.reason, unstarted=True)
             case AskLive() | Suspect():
-                return await self._put_off(job, 1.0, "the run changes faster than it can be asked about")
+                return await self._settler.put_off(job, 1.0, "the run changes faster than it can be asked about")
 
     # ------------------------------------------------------------------------------------------- load
 
@@ -385,9 +332,9 @@ class Runner:
                 return await self._raised(job, ready, error)
             self._reach("record")
             if ready.stage == flow.STATUS:
-                await self._let_in(ready.run.id)
+                await self._settler.let_in(ready.run.id)
             outcome = "review" if isinstance(result, Review) else "finished"
-            reply = await self._settle(job, ready.run.id, outcome, recorded.summary, recorded.next, slots)
+            reply = await self._settler.finish(job, ready.run.id, outcome, recorded.summary, recorded.next, slots)
             self._reach("settle")
             await self._tell(ready, outcome, summary=recorded.summary)
         _log.info("stage finished", run_id=ready.run.id, outcome=outcome, next=recorded.next and recorded.next.stage)
@@ -410,81 +357,13 @@ class Runner:
                     return recorded
             raise
 
-    async def _settle(
-        self,
-        job: ClaimedJob,
-        run_id: str,
-        outcome: str,
-        summary: str,
-        following: NextJob | None,
-        slots: Slots,
-    ) -> FinishReply | None:
-        """Finish here, enqueue there, claim here and there: one script. What it cannot do now, the reconciler will."""
-        self._heartbeat.drop(job)
-        claim_next = slots.claim_into(job.queue)
-        successor = None
-        if following is not None:
-            successor = Successor(following.stage, hand_off(following), slots.claim_into(following.stage))
-        returnvalue = json.dumps({"runId": run_id, "stage": job.queue, "outcome": outcome, "summary": summary})
-
-        async def finish() -> FinishReply:
-            return await self._bull.finish(
-                job, returnvalue=returnvalue, retention=COMPLETED, successor=successor, claim_next=claim_next
-            )
-
-        reply = await self._insist(finish)
-        if successor is not None and (reply is None or reply.settled is not Settled.DONE):
-            # Refused after the record: the run goes on all the same, its due stage stands in Postgres.
-            await self._insist(lambda: self._bull.enqueue(successor.queue, successor.job))
-        return reply
-
-    async def _insist(self, call: Callable[[], Awaitable[T]]) -> T | None:
-        """An idempotent call, repeated until Redis answers; None when we drain without it, or that queue is broken.
-
-        However long Redis is away: a job nobody settled lies for a lease and a check, and counts as stalled.
-        """
-        deadline = anyio.current_time() + SHIELDED_S if self._draining.is_set() else math.inf
-        with anyio.CancelScope(shield=True, deadline=deadline) as scope:
-            self._insisting.add(scope)
-            try:
-                return await self._until_answered(call)
-            except Permanent as error:
-                # One queue's keys, not the fleet's end: Postgres knows the outcome, the next claim settles it.
-                _log.error("cannot settle", reason=str(error))
-            finally:
-                self._insisting.discard(scope)
-        return None
-
-    async def _until_answered(self, call: Callable[[], Awaitable[T]]) -> T:
-        told = False
-        while True:
-            try:
-                return await call()
-            except RedisUnavailable as error:
-                if not told:
-                    _log.warning("settling again until answered", reason=str(error))
-                told = True
-            await self._clock.sleep(SETTLE_AGAIN_S)
-
     async def _skip(self, job: ClaimedJob, found: NotDue, slots: Slots) -> Settlement:
         with anyio.CancelScope(shield=True):
             # Perhaps its worker died when the run was over but nobody had been let in for it.
-            await self._let_in(found.run_id)
-            reply = await self._settle(job, found.run_id, "skipped", found.reason, found.hand_on, slots)
+            await self._settler.let_in(found.run_id)
+            reply = await self._settler.finish(job, found.run_id, "skipped", found.reason, found.hand_on, slots)
         _log.info("job not due", run_id=found.run_id, reason=found.reason)
         return Settlement(Outcome.FINISHED, reply)
-
-    async def _let_in(self, run_id: str) -> None:
-        """A run has left the line: parked runs of its shop whose turn that makes it may go.
-
-        Before its job is settled: whoever dies in between comes back to this with the same job.
-        """
-        with anyio.move_on_after(SHIELDED_S, shield=True):
-            try:
-                for turn in await self._runs.list_turns(run_id):
-                    await promote(self._bull, turn)
-            except PipelineError as error:
-                _log.warning("nobody let in, the reconciler will", reason=str(error), run_id=run_id)
 
     # --------------------------------------------------------------------- fail, wait, release, lose
 
@@ -505,22 +384,14 @@ class Runner:
             if delay_s is None:
                 base_s = spec.backoff.total_seconds()
                 delay_s = full_jitter(failed.failures, base_s=base_s, cap_s=BACKOFF_CAP_S, random=self._random)
-            self._heartbeat.drop(job)
-            await self._insist(
-                lambda: self._bull.retry(
-                    job,
-                    failure=Failure(trouble.message, [trouble.stack or trouble.message]),
-                    attempts_made=failed.failures,
-                    delay_ms=round(delay_s * 1000),
-                )
-            )
+            await self._settler.retry(job, trouble, failures=failed.failures, delay_s=delay_s)
             await self._tell(ready, "retrying", message=trouble.message, delay_s=delay_s)
         _log.warning("attempt failed", code=trouble.code, reason=trouble.message, failures=failed.failures)
         return Settlement(Outcome.RETRIED)
 
     async def _end(self, job: ClaimedJob, ready: Ready, failed: Failed, trouble: Trouble) -> Settlement:
-        await self._let_in(ready.run.id)
-        await self._dead_letter(job, failed.message, failed.failures, trouble.stack)
+        await self._settler.let_in(ready.run.id)
+        await self._settler.dead_letter(job, failed.message, failed.failures, trouble.stack)
         await self._tell(ready, "failed", code=trouble.code, message=failed.message)
         _log.error("run failed", code=trouble.code, reason=failed.message, failures=failed.failures)
         return Settlement(Outcome.DEAD)
@@ -528,15 +399,10 @@ class Runner:
     async def _bury(self, job: ClaimedJob, dead: Dead) -> Settlement:
         with anyio.CancelScope(shield=True):
             if dead.run_id:
-                await self._let_in(dead.run_id)
-            await self._dead_letter(job, dead.message, dead.failures, "")
+                await self._settler.let_in(dead.run_id)
+            await self._settler.dead_letter(job, dead.message, dead.failures, "")
         _log.error("job is dead", run_id=dead.run_id, code=dead.code, reason=dead.message)
         return Settlement(Outcome.DEAD)
-
-    async def _dead_letter(self, job: ClaimedJob, message: str, failures: int, stack: str) -> None:
-        self._heartbeat.drop(job)
-        failure = Failure(message, [stack or message])
-        await self._insist(lambda: self._bull.fail(job, failure=failure, attempts_made=failures, retention=FAILED))
 
     async def _wait(self, job: ClaimedJob, ready: Ready, error: VendorUnavailable) -> Settlement:
         """A vendor is down: nobody's fault, nothing counted, asked again until patience runs out."""
@@ -553,22 +419,13 @@ class Runner:
             # Asked again when patience ends at the latest, whatever the vendor says: only an attempt can say so.
             after_s = min(error.retry_after_s or self._wait_s(ready.attempt), spec.patience.total_seconds())
             await self._tell(ready, "waiting", message=trouble.message, delay_s=after_s)
-        return await self._put_off(job, after_s, trouble.message)
+        return await self._settler.put_off(job, after_s, trouble.message)
 
     def _wait_s(self, attempt: int) -> float:
         """When a vendor that names no time is asked again."""
         return WAIT_BASE_S + full_jitter(
             attempt, base_s=WAIT_BASE_S, cap_s=BACKOFF_CAP_S - WAIT_BASE_S, random=self._random
         )
-
-    async def _put_off(self, job: ClaimedJob, after_s: float, reason: str, *, unstarted: bool = False) -> Settlement:
-        """Run the job later, uncounted. `unstarted`: it has called nobody, so the vendor's limit forgets it."""
-        _log.info("job put off", reason=reason, delay_s=round(after_s, 3))
-        self._heartbeat.drop(job)
-        await self._insist(
-            lambda: self._bull.snooze(job, delay_ms=round(after_s * 1000), reason=reason, unstarted=unstarted)
-        )
-        return Settlement(Outcome.RELEASED, unstarted=unstarted)
 
     async def _hand_back(self, job: ClaimedJob, ready: Ready) -> Settlement:
         """Drained or cut off: the attempt is closed as released, then the job goes to the head of its queue."""
@@ -578,11 +435,9 @@ class Runner:
 
     async def release(self, job: ClaimedJob) -> Settlement:
         """Hand a job back to the head of its queue, uncounted."""
-        self._heartbeat.drop(job)
-        with anyio.CancelScope(shield=True):
-            await self._insist(lambda: self._bull.release(job))
+        settled = await self._settler.release(job)
         self._reach("released")
-        return Settlement(Outcome.RELEASED)
+        return settled
 
     async def _lose(self, ready: Ready) -> Settlement:
         """Somebody else may own the job: say that this attempt is over, and touch nothing else."""

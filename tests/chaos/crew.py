@@ -28,7 +28,8 @@ from pipeline.queue.heartbeat import Heartbeat
 from pipeline.queue.job import ClaimedJob, NewJob, Retention, Successor
 from pipeline.reconciler import Reconciler
 from pipeline.run_store import DueRun, NextJob
-from pipeline.runner import NoSlots, Outcome, Runner, Settlement, Slots
+from pipeline.runner import Runner
+from pipeline.settling import NoSlots, Outcome, Settlement, Slots
 from pipeline.solitude import Solitude
 from pipeline.worker import Worker, WorkerConfig
 from tests.chaos.doomed import CONTEXT

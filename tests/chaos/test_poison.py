@@ -22,7 +22,7 @@ from pipeline.domain.results import Enrichment
 from pipeline.hand_off import hand_off
 from pipeline.queue.job import ClaimedJob, Settled
 from pipeline.run_store import NextJob
-from pipeline.runner import Outcome
+from pipeline.settling import Outcome
 from tests.app.held import held
 from tests.chaos import fragile_child, mortal
 from tests.chaos.watching import impatient, jobs_in, rows, run_of, until

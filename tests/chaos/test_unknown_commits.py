@@ -24,7 +24,7 @@ from pipeline.domain.purchase_order import Doubt
 from pipeline.domain.results import Enrichment
 from pipeline.errors import DatabaseUnavailable, RedisUnavailable, VendorUnavailable
 from pipeline.run_store import NextJob
-from pipeline.runner import Outcome
+from pipeline.settling import Outcome
 from tests.app.held import held
 from tests.chaos.lost_commits import WAYS, CommitLine, Way, commit_line_to
 from tests.pipeline.line import Line, Scripted, open_line

@@ -24,7 +24,8 @@ from pipeline.queue.heartbeat import Heartbeat
 from pipeline.queue.job import ClaimedJob, ClaimNext, NewJob
 from pipeline.queue.notifier import Events
 from pipeline.reconciler import Reconciler
-from pipeline.runner import Runner, Settlement
+from pipeline.runner import Runner
+from pipeline.settling import Settlement
 from pipeline.worker import Worker, WorkerConfig
 
 MERCHANT = "merchant-1"

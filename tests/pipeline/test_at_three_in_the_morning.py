@@ -17,7 +17,7 @@ from pipeline.contract import Done, Reject, StageInput, StageResult
 from pipeline.domain.results import Enrichment
 from pipeline.errors import CommandRefused, RedisUnavailable, ReplyLost, VendorUnavailable
 from pipeline.queue.job import Claim, NewJob, RateLimit
-from pipeline.runner import Outcome
+from pipeline.settling import Outcome
 from pipeline.worker import Worker
 from tests.app.held import held
 from tests.pipeline.line import Line, Scripted, open_line

@@ -22,7 +22,7 @@ from pipeline.queue.bull import Bull
 from pipeline.queue.job import Claim, ClaimedJob, FinishReply, NewJob, RateLimit, Retention, Settled, Successor
 from pipeline.queue.ledger import IdLedger
 from pipeline.queue.notifier import Notifier
-from pipeline.runner import Outcome, Settlement, Slots
+from pipeline.settling import Outcome, Settlement, Slots
 from pipeline.solitude import Solitude
 from tests.support import eventually
 

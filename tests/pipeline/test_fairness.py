@@ -24,7 +24,7 @@ from pipeline.errors import VendorUnavailable
 from pipeline.hand_off import promote
 from pipeline.queue.job import JobRecord, NewJob, RateLimit
 from pipeline.run_store import DueRun, NextJob
-from pipeline.runner import Outcome
+from pipeline.settling import Outcome
 from tests.app.held import held
 from tests.pipeline.line import Killed, Line, add_merchant, open_line
 from tests.support import eventually

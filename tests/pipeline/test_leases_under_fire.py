@@ -31,7 +31,7 @@ from pipeline.domain.results import Enrichment
 from pipeline.effects import Ledger
 from pipeline.errors import DatabaseUnavailable, LeaseLost, VendorUnavailable
 from pipeline.queue.job import ClaimedJob
-from pipeline.runner import Outcome, Settlement
+from pipeline.settling import Outcome, Settlement
 from tests.app.redis_proxy import Proxy, proxy_to
 from tests.pipeline.clocks import Fast, Suspended
 from tests.pipeline.line import Line, Script, open_line

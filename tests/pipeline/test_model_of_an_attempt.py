@@ -54,7 +54,8 @@ from pipeline.queue.job import ClaimedJob, NewJob
 from pipeline.queue.scripts import Argument, Script
 from pipeline.reconciler import Reconciler
 from pipeline.run_store import NextJob
-from pipeline.runner import Outcome, Runner, Settlement
+from pipeline.runner import Runner
+from pipeline.settling import Outcome, Settlement
 from tests.app.held import held
 from tests.invariants import list_pages, list_run_violations, list_violations
 from tests.pipeline.line import MERCHANT, Killed, Silent, add_merchant
@@ -610,7 +611,9 @@ def _silent_logs() -> Iterator[None]:
 def test_whatever_happens_between_two_writes_no_order_is_lost_and_no_effect_doubled(
     redis_url: str, redis_admin: redis.Redis, database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("pipeline.runner.SHIELDED_S", 3600.0)  # an attempt may stand at a gate for longer than in life
+    monkeypatch.setattr(
+        "pipeline.settling.SHIELDED_S", 3600.0
+    )  # an attempt may stand at a gate for longer than in life
     with asyncio.Runner() as loop:
         opened = held(open_connections(redis_url, SystemClock()))
         database = Database(database_url, PoolSize(2))

@@ -15,7 +15,7 @@ import structlog
 from app.admin.server import health_of
 from app.connections import open_connections
 from app.redis_socket import Address
-from pipeline import flow, runner
+from pipeline import flow, settling
 from pipeline.clock import SystemClock
 from pipeline.contract import Done, StageInput, StageResult
 from pipeline.domain.results import Enrichment
@@ -60,7 +60,7 @@ async def test_an_attempt_that_ends_with_redis_away_is_settled_when_it_is_back_h
     redis_url: str, database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Not by the sweep, two minutes later and as a stall."""
-    monkeypatch.setattr(runner, "SHIELDED_S", PATIENCE_S)
+    monkeypatch.setattr(settling, "SHIELDED_S", PATIENCE_S)
     async with ends_with_redis_away(redis_url, database_url) as (_, proxy, bull):
         await anyio.sleep(5 * PATIENCE_S)
         await proxy.open_door()
@@ -76,7 +76,7 @@ async def settled(bull: Bull) -> bool:
 async def test_a_redis_that_stays_away_does_not_hold_up_a_worker_that_drains(
     redis_url: str, database_url: str, monkeypatch: pytest.MonkeyPatch, *, drains_first: bool
 ) -> None:
-    monkeypatch.setattr(runner, "SHIELDED_S", PATIENCE_S)
+    monkeypatch.setattr(settling, "SHIELDED_S", PATIENCE_S)
     with anyio.fail_after(10):
         async with ends_with_redis_away(redis_url, database_url) as (line, _, bull):
             if not drains_first:

@@ -18,7 +18,8 @@ from pipeline.domain.purchase_order import Doubt
 from pipeline.domain.results import Enrichment
 from pipeline.errors import LeaseLost, VendorUnavailable
 from pipeline.queue.job import ClaimedJob, ClaimNext, NewJob
-from pipeline.runner import Outcome, _Interrupted, _reason
+from pipeline.runner import _Interrupted, _reason
+from pipeline.settling import Outcome
 from tests.app.held import held
 from tests.pipeline.line import Killed, Line, Scripted, add_merchant, open_line
 

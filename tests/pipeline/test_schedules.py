@@ -11,7 +11,7 @@ import redis
 from pipeline import flow
 from pipeline.contract import Reject, StageInput, StageResult
 from pipeline.queue.job import NewJob
-from pipeline.runner import Outcome
+from pipeline.settling import Outcome
 from tests.app.held import held
 from tests.pipeline.line import MERCHANT, Killed, Line, open_line
 

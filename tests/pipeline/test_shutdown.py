@@ -9,7 +9,7 @@ from typing import Any
 import anyio
 import pytest
 
-from pipeline import claimer, flow, runner
+from pipeline import claimer, flow, settling
 from pipeline.errors import RedisUnavailable, ReplyLost
 from pipeline.worker import Worker
 from tests.app.held import held
@@ -25,7 +25,7 @@ async def line(redis_url: str, database_url: str) -> AsyncIterator[Line]:
 
 @pytest.fixture(autouse=True)
 def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(runner, "SHIELDED_S", 0.5)
+    monkeypatch.setattr(settling, "SHIELDED_S", 0.5)
     monkeypatch.setattr(claimer, "HAND_BACK_WITHIN_S", 0.5)
     monkeypatch.setattr(claimer, "ASK_AGAIN_S", 0.01)
 

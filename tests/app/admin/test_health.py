@@ -23,7 +23,7 @@ from app.settings import Settings
 from pipeline import flow
 from pipeline.clock import SystemClock
 from pipeline.queue.job import QueueSweep, SweepReport
-from pipeline.runner import Outcome
+from pipeline.settling import Outcome
 from pipeline.worker import ANSWER_S, Worker, WorkerConfig
 from tests.app.admin.conftest import asking
 from tests.app.changes import Changes
