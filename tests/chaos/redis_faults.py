@@ -11,7 +11,9 @@ import random
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from dataclasses import dataclass
+from functools import wraps
 
+import anyio
 import redis.asyncio
 
 from tests.app.answering_proxy import AnsweringProxy
@@ -37,17 +39,37 @@ class Fire:
 Fault = Callable[[Fire], AbstractAsyncContextManager[None]]
 
 
+Burn = Callable[[Fire], AsyncIterator[None]]
+
+
+def _burning(burn: Burn) -> Fault:
+    """A fault is healed however the block ends: a test that fails in the fire must not leave it to the next one."""
+
+    @wraps(burn)
+    @asynccontextmanager
+    async def burning(fire: Fire) -> AsyncIterator[None]:
+        steps = burn(fire)
+        await anext(steps)
+        try:
+            yield
+        finally:
+            with anyio.CancelScope(shield=True):
+                await anext(steps, None)
+
+    return burning
+
+
 # ----------------------------------------------------------------------------------------------- the line
 
 
-@asynccontextmanager
+@_burning
 async def half_open(fire: Fire) -> AsyncIterator[None]:
     fire.proxy.frozen = True
     yield
     fire.proxy.frozen = False
 
 
-@asynccontextmanager
+@_burning
 async def replies_lost(fire: Fire) -> AsyncIterator[None]:
     """What we ask is done, and nobody says so."""
     fire.proxy.swallow_replies = True
@@ -55,7 +77,7 @@ async def replies_lost(fire: Fire) -> AsyncIterator[None]:
     fire.proxy.swallow_replies = False
 
 
-@asynccontextmanager
+@_burning
 async def refused(fire: Fire) -> AsyncIterator[None]:
     await fire.proxy.close_door()
     fire.proxy.reset()
@@ -63,7 +85,7 @@ async def refused(fire: Fire) -> AsyncIterator[None]:
     await fire.proxy.open_door()
 
 
-@asynccontextmanager
+@_burning
 async def let_in_and_thrown_out(fire: Fire) -> AsyncIterator[None]:
     fire.proxy.refusing = True
     fire.proxy.cut()
@@ -71,13 +93,13 @@ async def let_in_and_thrown_out(fire: Fire) -> AsyncIterator[None]:
     fire.proxy.refusing = False
 
 
-@asynccontextmanager
+@_burning
 async def reset_now_and_then(fire: Fire) -> AsyncIterator[None]:
     async with _again_and_again(fire.proxy.reset, 0.05, 0.3):
         yield
 
 
-@asynccontextmanager
+@_burning
 async def reset_at_any_byte(fire: Fire) -> AsyncIterator[None]:
     chance = random.Random(SEED)
 
@@ -88,14 +110,14 @@ async def reset_at_any_byte(fire: Fire) -> AsyncIterator[None]:
         yield
 
 
-@asynccontextmanager
+@_burning
 async def a_byte_at_a_time(fire: Fire) -> AsyncIterator[None]:
     fire.proxy.slice_bytes = 1
     yield
     fire.proxy.slice_bytes = CHUNK
 
 
-@asynccontextmanager
+@_burning
 async def far_away(fire: Fire) -> AsyncIterator[None]:
     fire.proxy.latency_s = 0.08
     yield
@@ -105,21 +127,21 @@ async def far_away(fire: Fire) -> AsyncIterator[None]:
 # --------------------------------------------------------------------------------------- Redis' own doing
 
 
-@asynccontextmanager
+@_burning
 async def out_of_memory(fire: Fire) -> AsyncIterator[None]:
     await fire.admin.config_set("maxmemory", 1)
     yield
     await fire.admin.config_set("maxmemory", 0)
 
 
-@asynccontextmanager
+@_burning
 async def became_a_replica(fire: Fire) -> AsyncIterator[None]:
     await fire.admin.execute_command("REPLICAOF", *NOWHERE)
     yield
     await fire.admin.execute_command("REPLICAOF", "NO", "ONE")
 
 
-@asynccontextmanager
+@_burning
 async def replica_without_its_master(fire: Fire) -> AsyncIterator[None]:
     """It says MASTERDOWN."""
     await fire.admin.config_set("replica-serve-stale-data", "no")
@@ -129,7 +151,7 @@ async def replica_without_its_master(fire: Fire) -> AsyncIterator[None]:
     await fire.admin.config_set("replica-serve-stale-data", "yes")
 
 
-@asynccontextmanager
+@_burning
 async def password_changed(fire: Fire) -> AsyncIterator[None]:
     """Nobody is thrown out by that: the next loss shows it."""
     await fire.admin.config_set("requirepass", "rotated")
@@ -138,13 +160,13 @@ async def password_changed(fire: Fire) -> AsyncIterator[None]:
     await fire.admin.config_set("requirepass", fire.password)
 
 
-@asynccontextmanager
+@_burning
 async def scripts_flushed_all_the_time(fire: Fire) -> AsyncIterator[None]:
     async with _again_and_again(fire.admin.script_flush, 0.0, 0.01):
         yield
 
 
-@asynccontextmanager
+@_burning
 async def paused_clients(fire: Fire) -> AsyncIterator[None]:
     """The pause ends by itself, whoever asked for it."""
     await fire.admin.execute_command("CLIENT", "PAUSE", PAUSED_MS, "ALL")
@@ -152,7 +174,7 @@ async def paused_clients(fire: Fire) -> AsyncIterator[None]:
     await fire.admin.ping()
 
 
-@asynccontextmanager
+@_burning
 async def busy_with_a_script(fire: Fire) -> AsyncIterator[None]:
     """It says BUSY to all but the one that kills the script."""
     await fire.admin.config_set("busy-reply-threshold", 200)
@@ -166,7 +188,7 @@ async def busy_with_a_script(fire: Fire) -> AsyncIterator[None]:
 
 
 def killed(kind: str) -> Fault:
-    @asynccontextmanager
+    @_burning
     async def kill(fire: Fire) -> AsyncIterator[None]:
         async def strike() -> None:
             await fire.admin.execute_command("CLIENT", "KILL", "TYPE", kind, "SKIPME", "yes")
@@ -187,7 +209,7 @@ GREETING = frozenset({"PING"})
 def said(reply: str, words: frozenset[str]) -> Fault:
     """These commands are answered with this error."""
 
-    @asynccontextmanager
+    @_burning
     async def say(fire: Fire) -> AsyncIterator[None]:
         fire.speaker.answer = lambda word: f"-{reply}\r\n".encode() if word in words else None
         yield
