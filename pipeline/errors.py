@@ -15,6 +15,8 @@ PipelineError
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 
 class PipelineError(Exception):
     """Base of everything this package raises on purpose."""
@@ -44,11 +46,14 @@ class VendorUnavailable(Temporary):
     """A vendor throttles, fails or cannot be reached.
 
     `retry_after_s` is the vendor's own word (Retry-After, throttleStatus), None if it said nothing.
+    `patient`: it works as it should and we must wait (our share of its points, a daily limit, an account a person
+    must unlock); such a wait is no outage, so no patience runs out over it.
     """
 
-    def __init__(self, message: str, *, retry_after_s: float | None = None) -> None:
+    def __init__(self, message: str, *, retry_after_s: float | None = None, patient: bool = False) -> None:
         super().__init__(message)
         self.retry_after_s = retry_after_s
+        self.patient = patient
 
 
 class Permanent(PipelineError):
@@ -67,12 +72,28 @@ class CommandRefused(Permanent):
         self.code = code
 
 
-class VendorRefused(Permanent):
-    """A vendor understood the request and refused it; `code` is the vendor's own."""
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """One thing a vendor found wrong with a request. `field` is the path into it, list indexes as they were sent."""
 
-    def __init__(self, message: str, *, code: str = "refused") -> None:
+    code: str
+    field: tuple[str, ...]
+    message: str
+
+    def __str__(self) -> str:
+        return f"{self.message} ({'.'.join(self.field)})" if self.field else self.message
+
+
+class VendorRefused(Permanent):
+    """A vendor understood the request and refused it, wholly or in part.
+
+    `code` is the vendor's own for the first problem; `problems` are all it named, in its order, none if it named none.
+    """
+
+    def __init__(self, message: str, *, code: str = "refused", problems: tuple[Problem, ...] = ()) -> None:
         super().__init__(message)
         self.code = code
+        self.problems = problems
 
 
 class LeaseLost(PipelineError):
