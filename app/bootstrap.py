@@ -106,7 +106,7 @@ async def _stages(core: Core, stack: AsyncExitStack, reach: Callable[[str], None
     stack.push_async_callback(documents.aclose)
     model = OpenAIModel(_model_config(settings), core.clock)
     stack.push_async_callback(model.aclose)
-    shops = Shops(shop_http, core.merchants.credentials, core.clock)
+    shops = Shops(shop_http, core.merchants.credentials, core.clock, core.shop_limits)
     ledger = Ledger(PostgresEffects(core.database), reach)
     reader = ChildReader()
     if flow.FIRST in settings.stage_names:  # no child process where nothing is read

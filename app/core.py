@@ -18,6 +18,7 @@ from app.db.merchants import Merchants
 from app.db.people import People
 from app.db.runs import PostgresRuns
 from app.db.session import Database, PoolSize
+from app.db.shop_limits import PostgresShopLimits
 from app.settings import Settings, SettingsError
 from pipeline.clock import Clock, SystemClock
 from pipeline.queue.bull import Bull
@@ -35,6 +36,7 @@ class Core:
     bull: Bull
     runs: PostgresRuns
     merchants: Merchants
+    shop_limits: PostgresShopLimits
     people: People
     name: str
 
@@ -63,6 +65,7 @@ async def open_core(settings: Settings, clock: Clock | None = None) -> AsyncIter
                 bull=Bull(connections.commands, prefix=settings.queue_prefix, leases=connections.leases, clock=clock),
                 runs=PostgresRuns(database, max_stalls=settings.max_stalls, open_runs=settings.shop_open_runs),
                 merchants=Merchants(database, _seal(settings), api_version=settings.shopify_api_version),
+                shop_limits=PostgresShopLimits(database),
                 people=People(database, open_runs=settings.shop_open_runs),
                 name=name,
             )

@@ -92,13 +92,18 @@ async def _no_progress(_fraction: float, _message: str) -> None:
     """Nobody listens."""
 
 
+async def _no_wait(_message: str) -> None:
+    """Nobody listens."""
+
+
 @dataclass(frozen=True, slots=True)
 class StageInput:
     """Everything a stage may know: the run, the attempt (from 1), earlier results, and two calls back.
 
     `earlier` holds the recorded output of every finished stage of this run, by stage name; `review` the
     doubts that sent the run to status-update, empty when it got there by itself.
-    `still_ours` is the lease; `progress(fraction, message)` tells who watches and restarts the time limit.
+    `still_ours` is the lease; `progress(fraction, message)` tells who watches and restarts the time limit;
+    `waits(message)` does the same for work that stands still because it must wait.
     """
 
     run: Run
@@ -108,6 +113,7 @@ class StageInput:
     still_ours: LeaseCheck
     review: tuple[Doubt, ...] = ()
     progress: Callable[[float, str], Awaitable[None]] = field(default=_no_progress)
+    waits: Callable[[str], Awaitable[None]] = field(default=_no_wait)
 
     def find(self, kind: type[V]) -> V | None:
         """The earlier output of that type, or None."""

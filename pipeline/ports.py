@@ -6,7 +6,7 @@ Adapters translate: a vendor's exception becomes one of `pipeline.errors` and ne
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from decimal import Decimal
@@ -388,8 +388,11 @@ class Shop(Protocol):
 class Shops(Protocol):
     """The merchants' shops."""
 
-    async def of(self, merchant: Merchant) -> Shop:
-        """A client for that merchant's shop. Raises Reject("no_shop") when none is connected."""
+    async def of(self, merchant: Merchant, tell: Callable[[str], Awaitable[None]] = ...) -> Shop:
+        """A client for that merchant's shop, which says through `tell` when it waits for the shop.
+
+        Raises Reject("no_shop") when none is connected, VendorUnavailable when it may not be called now.
+        """
         ...
 
 

@@ -16,6 +16,9 @@ from pipeline.domain.intake import HandOff, Intake
 from pipeline.domain.purchase_order import Doubt
 from pipeline.domain.results import Output
 
+VENDOR_WAIT = "vendor_wait"
+"""The code of a wait that is no outage, and therefore counts towards no patience."""
+
 OUR_JOBS = "po-"
 """What the ids of our own jobs begin with; they hold the run's id and mean one thing for ever."""
 
@@ -192,8 +195,8 @@ class RunStore(Turns, Protocol):
         """Write a counted failure; the run is failed when it is `final` or the last of `attempts`."""
         ...
 
-    async def wait(self, ready: Ready, trouble: Trouble, *, patience: timedelta) -> Failed | None:
-        """Write an uncounted wait for something outside; a `Failed` when patience has run out."""
+    async def wait(self, ready: Ready, trouble: Trouble, *, patience: timedelta | None) -> Failed | None:
+        """Write an uncounted wait for something outside; a `Failed` when patience, if it ends, is over."""
         ...
 
     async def let_go(self, ready: Ready, state: str) -> None:

@@ -40,6 +40,7 @@ from pipeline.queue.heartbeat import Heartbeat
 from pipeline.queue.job import ClaimedJob
 from pipeline.queue.lease import Lease
 from pipeline.run_store import (
+    VENDOR_WAIT,
     AskLive,
     Dead,
     Failed,
@@ -270,12 +271,18 @@ class Runner:
         """
         limit_s = flow.BY_NAME[ready.stage].time_limit.total_seconds()
         progressed_at = self._clock.monotonic()
+        done = 0.0
         interrupted: _Interrupted | None = None
 
         async def progress(fraction: float, message: str) -> None:
+            nonlocal progressed_at, done
+            progressed_at, done = self._clock.monotonic(), fraction
+            await self._tell(ready, "progress", fraction=fraction, message=message)
+
+        async def waits(message: str) -> None:
             nonlocal progressed_at
             progressed_at = self._clock.monotonic()
-            await self._tell(ready, "progress", fraction=fraction, message=message)
+            await self._tell(ready, "waiting", fraction=done, message=message)
 
         async def stuck() -> None:
             while (left_s := progressed_at + limit_s - self._clock.monotonic()) > 0:
@@ -289,6 +296,7 @@ class Runner:
             still_ours=job.lease.check,
             review=ready.review,
             progress=progress,
+            waits=waits,
         )
         stage = Apart(self._stages[ready.stage].run(given))
         try:
@@ -405,12 +413,17 @@ class Runner:
         return Settlement(Outcome.DEAD)
 
     async def _wait(self, job: ClaimedJob, ready: Ready, error: VendorUnavailable) -> Settlement:
-        """A vendor is down: nobody's fault, nothing counted, asked again until patience runs out."""
+        """A vendor is down: nobody's fault, nothing counted, asked again until patience runs out.
+
+        It does not run out where the vendor is well and we must wait: then failing would only make a person retry
+        every run, when what they have to do, or the hour that must pass, lets them all go on.
+        """
         spec = flow.BY_NAME[ready.stage]
-        trouble = Trouble("vendor_unavailable", str(error))
+        trouble = Trouble(VENDOR_WAIT if error.patient else "vendor_unavailable", str(error))
+        patience = None if error.patient else spec.patience + AFTERMATH
         with anyio.CancelScope(shield=True):
             try:
-                failed = await self._runs.wait(ready, trouble, patience=spec.patience + AFTERMATH)
+                failed = await self._runs.wait(ready, trouble, patience=patience)
             except LeaseLost:
                 return Settlement(Outcome.LOST)
             self._reach("failure-record")

@@ -6,7 +6,11 @@ from collections.abc import Awaitable, Callable
 
 import httpx
 
-from app.adapters.shopify.client import ShopClient, ShopCredentials
+from app.adapters.shopify.alone import AloneLimits
+from app.adapters.shopify.budget import Tell, tell_nobody
+from app.adapters.shopify.client import ShopBounds, ShopClient, ShopCredentials
+from app.adapters.shopify.limits import ShopLimits
+from app.adapters.shopify.price import Prices
 from app.adapters.shopify.shop import CustomIds, ShopifyShop
 from pipeline.clock import Clock
 from pipeline.contract import Reject
@@ -18,22 +22,42 @@ FindCredentials = Callable[[Merchant], Awaitable[ShopCredentials | None]]
 
 
 class Shops:
-    """Hands out a shop per merchant. Tokens change, so credentials are asked for every time."""
+    """Hands out a shop per merchant. Tokens change, so credentials are asked for every time.
 
-    def __init__(self, http: httpx.AsyncClient, credentials: FindCredentials, clock: Clock) -> None:
+    `limits` are the fleet's; without them this process has the shops to itself.
+    """
+
+    def __init__(
+        self, http: httpx.AsyncClient, credentials: FindCredentials, clock: Clock, limits: ShopLimits | None = None
+    ) -> None:
         self._http = http
         self._credentials = credentials
         self._clock = clock
+        self._limits = limits or AloneLimits(clock)
+        self._prices = Prices()
         self._known: dict[str, tuple[ShopCredentials, ShopClient, CustomIds]] = {}
+        self._bounds: dict[str, ShopBounds] = {}
 
-    async def of(self, merchant: Merchant) -> Shop:
-        """A client for that merchant's shop. Raises Reject("no_shop") when none is connected."""
+    async def of(self, merchant: Merchant, tell: Tell = tell_nobody) -> Shop:
+        """A client for that merchant's shop, which says through `tell` when it waits for the shop's points.
+
+        Raises Reject("no_shop") when none is connected, VendorUnavailable when it may not be called now.
+        """
         credentials = await self._credentials(merchant)
         if credentials is None:
             raise Reject("no_shop", f"no shop is connected for {merchant.name}")
+        bounds = self._bounds_of(merchant)
+        await bounds.circuit.enter()
         known = self._known.get(merchant.id)
         if known is None or known[0] != credentials:
-            client = ShopClient(self._http, credentials, self._clock)
+            client = ShopClient(self._http, credentials, self._clock, bounds)
             known = self._known[merchant.id] = (credentials, client, CustomIds(client))
         _, client, custom_ids = known
-        return ShopifyShop(client, custom_ids, merchant)
+        return ShopifyShop(client.telling(tell), custom_ids, merchant)
+
+    def _bounds_of(self, merchant: Merchant) -> ShopBounds:
+        if merchant.id not in self._bounds:
+            self._bounds[merchant.id] = ShopBounds(
+                merchant.id, merchant.shop_domain, self._limits, self._clock, self._prices
+            )
+        return self._bounds[merchant.id]

@@ -9,7 +9,7 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import Any
 
-from sqlalchemy import RowMapping, and_, func, select, update
+from sqlalchemy import RowMapping, and_, case, func, or_, select, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -25,6 +25,7 @@ from pipeline.domain.intake import HandOff
 from pipeline.domain.merchant import Merchant, MerchantSettings
 from pipeline.errors import LeaseLost
 from pipeline.run_store import (
+    VENDOR_WAIT,
     AskLive,
     Dead,
     DueRun,
@@ -171,7 +172,7 @@ class PostgresRuns:
         if min(stalls, crashes) >= SUSPECT_AFTER and not (alone or poison):
             return Suspect(crashes)
         values: dict[str, Any] = {"fence": runs.c.fence + 1, "job_id": ticket.ref, "updated_at": func.now()}
-        if run["parked_at"] is not None:
+        if run["state"] == "running":  # whatever it waited for
             values |= {"parked_at": None, "summary": ""}
         fence: int = (
             await connection.execute(
@@ -269,8 +270,8 @@ class PostgresRuns:
             failures = await _fail(connection, ready, trouble, final=last)
         return Failed(failures, last, trouble.message)
 
-    async def wait(self, ready: Ready, trouble: Trouble, *, patience: timedelta) -> Failed | None:
-        """Write an uncounted wait; a Failed when the vendor was first missed longer ago than `patience`.
+    async def wait(self, ready: Ready, trouble: Trouble, *, patience: timedelta | None) -> Failed | None:
+        """Write an uncounted wait; a Failed when the vendor was first missed longer ago than `patience`, if it ends.
 
         From the end of the attempt that missed it to the beginning of this one: how long an attempt took to find
         out, hanging in a call, is not the length of the outage.
@@ -284,7 +285,7 @@ class PostgresRuns:
             waited: timedelta | None = await connection.scalar(
                 select(stage_runs.c.started_at - missed.scalar_subquery()).where(_attempt(ready))
             )
-            if waited is not None and waited > patience:
+            if patience is not None and waited is not None and waited > patience:
                 so_long = timedelta(seconds=round(waited.total_seconds()))
                 trouble = Trouble(trouble.code, f"{trouble.message} (waited {so_long}; retry when it is back)")
                 failures = await _fail(connection, ready, trouble, final=True)
@@ -295,7 +296,14 @@ class PostgresRuns:
                 .values(state="waited", ended_at=func.now(), error_code=trouble.code, error=trouble.message)
             )
             await connection.execute(
-                update(runs).where(runs.c.id == ready.run.id).values(due_since=func.now(), updated_at=func.now())
+                update(runs)
+                .where(runs.c.id == ready.run.id)
+                .values(
+                    due_since=func.now(),
+                    updated_at=func.now(),
+                    # While its pictures wait, an order says how it ended.
+                    summary=case((runs.c.state == "running", trouble.message), else_=runs.c.summary),
+                )
             )
         return None
 
@@ -423,10 +431,14 @@ def _attempt(ready: Ready) -> Any:
 
 
 def _last_counted(ready: Ready) -> Any:
-    """The last attempt that did reach what it now waits for: waiting is counted from there."""
+    """The last attempt that did reach what it now waits for: waiting is counted from there.
+
+    One that was told to wait did reach it; so whoever was parked for a week has all patience left for an outage.
+    """
+    told_to_wait = and_(stage_runs.c.state == "waited", stage_runs.c.error_code == VENDOR_WAIT)
     return (
         select(func.coalesce(func.max(stage_runs.c.attempt), 0))
-        .where(_of_entry(ready), stage_runs.c.state == "failed")
+        .where(_of_entry(ready), or_(stage_runs.c.state == "failed", told_to_wait))
         .scalar_subquery()
     )
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from sqlalchemy import (
     BigInteger,
+    Boolean,
     Column,
     Date,
     DateTime,
@@ -64,6 +65,39 @@ merchants = Table(
     _words("shop_endpoint"),
     Column("shop_token_sealed", LargeBinary),
     _instant("created_at", now=True),
+)
+
+# The shop's bucket of points as all replicas share it; see app.adapters.shopify.points. Written at every block taken.
+shop_points = Table(
+    "shop_points",
+    metadata,
+    Column("merchant_id", Text, ForeignKey(merchants.c.id, ondelete="CASCADE"), primary_key=True),
+    Column("level", Float, nullable=False),
+    _instant("level_at", now=True),
+    Column("size", Float, nullable=False),
+    Column("restore_rate", Float, nullable=False),
+    Column("known", Boolean, nullable=False),
+)
+
+# Whether a shop may be called at all, and what it last said about itself; see app.db.shop_limits. Seldom written.
+shop_states = Table(
+    "shop_states",
+    metadata,
+    Column("merchant_id", Text, ForeignKey(merchants.c.id, ondelete="CASCADE"), primary_key=True),
+    # Parked: a person must do something. `parked_operation` is what was denied, empty when all of it was.
+    _words("parked_reason"),
+    _words("parked_operation"),
+    _instant("parked_at"),
+    # Tripped: the shop fails, or told us to stay away. `trips` counts how often in a row.
+    _words("tripped_reason"),
+    _instant("tripped_at"),
+    Column("trips", Integer, nullable=False, server_default="0"),
+    # Until then nobody calls; afterwards whoever moves it on calls alone.
+    _instant("ask_at"),
+    _words("version_asked"),
+    _words("version_served"),
+    _json("scopes", "[]"),
+    _instant("scopes_at"),
 )
 
 suppliers = Table(

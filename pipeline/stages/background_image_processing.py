@@ -52,7 +52,7 @@ class BackgroundImageProcessing:
         candidates = await self._store.of_run(given.run.id)
         if not candidates:
             return Done(AttachedImages())
-        shop = await self._shops.of(given.run.merchant)
+        shop = await self._shops.of(given.run.merchant, given.waits)
         fates: dict[str, AttachedImage] = {}
         for product_id, group in groupby(candidates, key=lambda one: one.product_id):
             seen: dict[str, str] = {}  # sha256 -> the picture that has it; within one product

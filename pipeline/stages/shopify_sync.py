@@ -35,7 +35,7 @@ class ShopifySync:
 
     async def run(self, given: StageInput) -> StageResult:
         """Create and announce for an order, receive for a receipt."""
-        shop = await self._shops.of(given.run.merchant)
+        shop = await self._shops.of(given.run.merchant, given.waits)
         facts = await shop.facts()
         work = self._receive if given.run.kind == "receipt" else self._order
         sync = await work(given, shop, facts)

@@ -1,18 +1,20 @@
-"""How it is said: one request with one deadline, and Shopify's three ways to say no turned into our errors.
+"""How it is said: one request with one deadline, within the shop's limits, and the answer as data or as our errors.
 
-    HTTP status      401, 402, 403, 404, 423 -> Reject        429, 5xx, no answer -> VendorUnavailable
-    errors[]         ACCESS_DENIED -> Reject                  THROTTLED, INTERNAL_SERVER_ERROR -> VendorUnavailable
-    userErrors[]     VendorRefused with Shopify's code        IDEMPOTENCY_CONCURRENT_REQUEST -> VendorUnavailable
+    Answered                 its `data`
+    Throttled                sent again here while the wait is short: it was certainly not executed
+    Away                     VendorUnavailable: it may have been executed, so nothing is resent here
+    Locked                   VendorUnavailable, patient: the shop is parked until a person has put it right
+    Refused                  VendorRefused with every problem the shop named
 
-Shopify answers HTTP 200 to the last two, so all three are looked at every time. The token is in the
-request's headers and nowhere else: no message, no log line, no chained exception that carries a request.
+The token is in the request's headers and nowhere else: no message, no log line, no chained exception that carries a
+request.
 """
 
 from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -20,25 +22,18 @@ import httpx
 import structlog
 
 from app.adapters.retry_after import retry_after_s
-from app.adapters.shopify.throttle import Throttle
+from app.adapters.shopify.budget import WAIT_S_MAX, Budget, Tell, report_of, tell_nobody
+from app.adapters.shopify.circuit import Circuit
+from app.adapters.shopify.envelope import Answered, Away, Locked, Outcome, Refused, Throttled, outcome_of
+from app.adapters.shopify.limits import ShopLimits
+from app.adapters.shopify.price import Prices
 from pipeline.clock import Clock
-from pipeline.contract import Reject
-from pipeline.errors import VendorRefused, VendorUnavailable
+from pipeline.errors import DatabaseUnavailable, Problem, VendorRefused, VendorUnavailable
 
 CONNECT_S = 5.0
-TOTAL_S = 30.0
-THROTTLE_WAIT_S_MAX = 10.0
-"""Longer waits give the slot back: the job comes again, uncounted, when the bucket has refilled."""
+AGAIN_S = 1.0
+"""A throttled answer costs patience even when the bucket claims to be full."""
 
-_NEEDS_A_PERSON = {
-    401: ("shop_refused_token", "the shop refused the access token: connect the shop again"),
-    402: ("shop_frozen", "the shop is frozen for an unpaid bill"),
-    403: ("shop_access_denied", "the shop denied access to the app: check that it is installed with all its scopes"),
-    404: ("shop_not_found", "there is no shop at this address"),
-    423: ("shop_locked", "the shop is locked"),
-}
-_PASSING_ERRORS = frozenset({"THROTTLED", "INTERNAL_SERVER_ERROR", "TIMEOUT", "SERVICE_UNAVAILABLE"})
-_PASSING_USER_ERRORS = {"IDEMPOTENCY_CONCURRENT_REQUEST": 2.0, "SERVICE_UNAVAILABLE": 10.0}
 _NAME = re.compile(r"\b(?:query|mutation)\s+(\w+)")
 _VERSION = re.compile(r"/api/([^/]+)/graphql")
 
@@ -53,93 +48,133 @@ class ShopCredentials:
     token: str = field(repr=False)
 
 
+class ShopBounds:
+    """What bounds the calls to one merchant's shop in this process. It outlives a change of token."""
+
+    def __init__(self, merchant_id: str, shop: str, limits: ShopLimits, clock: Clock, prices: Prices) -> None:
+        self.merchant_id = merchant_id
+        self.limits = limits
+        self.prices = prices
+        self.circuit = Circuit(merchant_id, shop, limits, clock)
+        self.budget = Budget(merchant_id, limits, clock)
+        self.version: tuple[str, str] | None = None
+
+
 class ShopClient:
     """Sends one shop's operations. Not tied to a process's life: the HTTP client is handed in and closed elsewhere."""
 
-    def __init__(self, http: httpx.AsyncClient, credentials: ShopCredentials, clock: Clock) -> None:
+    def __init__(
+        self,
+        http: httpx.AsyncClient,
+        credentials: ShopCredentials,
+        clock: Clock,
+        bounds: ShopBounds,
+        tell: Tell = tell_nobody,
+    ) -> None:
         self._http = http
         self._credentials = credentials
         self._clock = clock
-        self._throttle = Throttle(clock)
-        self._told_version = False
+        self._bounds = bounds
+        self._tell = tell
+
+    def telling(self, tell: Tell) -> ShopClient:
+        """The same for one run, which hears through `tell` when it waits for the shop's points."""
+        return ShopClient(self._http, self._credentials, self._clock, self._bounds, tell)
 
     async def call(self, document: str, **variables: Any) -> dict[str, Any]:
-        """The `data` of one operation.
-
-        Raises VendorUnavailable, VendorRefused or Reject, as the module says. A throttled request was
-        certainly not executed, so it is sent again here while the wait is short.
-        """
-        waited = 0.0
+        """The `data` of one operation. Raises VendorUnavailable or VendorRefused, as the module says."""
+        operation, prices, budget = _name(document), self._bounds.prices, self._bounds.budget
+        waited_s = 0.0
         while True:
-            wait_s = self._throttle.wait_s(document)
-            if waited + wait_s > THROTTLE_WAIT_S_MAX:
-                raise VendorUnavailable(f"{_name(document)}: the shop throttles us", retry_after_s=wait_s)
-            if wait_s:
-                await self._clock.sleep(wait_s)
-                waited += wait_s
-            self._throttle.spend(document)
-            answer = await self._post(document, variables)
-            self._throttle.learn(document, (answer.get("extensions") or {}).get("cost") or {})
-            if not _is_throttled(answer):
-                return _data(_name(document), answer)
-            waited += 1.0  # a throttled answer costs patience even when the bucket claims to be full
-            await self._clock.sleep(1.0)
+            self._bounds.circuit.check()
+            price = prices.of(document, variables)
+            waited_s += await budget.take(price, self._tell, WAIT_S_MAX - waited_s)
+            outcome, answer = await self._post(operation, document, variables)
+            report = report_of(answer)
+            budget.settle(price, report)
+            if report is not None:
+                prices.learn(document, variables, report.requested)
+            if not isinstance(outcome, Throttled):
+                return await self._data(operation, outcome)
+            _log.info("shop throttled us", shop_call=operation, requested=price if report is None else report.requested)
+            waited_s += AGAIN_S
+            if waited_s > WAIT_S_MAX:
+                reason = f"{operation}: the shop throttles us although its points should suffice"
+                raise VendorUnavailable(reason, retry_after_s=WAIT_S_MAX, patient=True)
+            await self._clock.sleep(AGAIN_S)
 
     async def upload(self, url: str, fields: Sequence[tuple[str, str]], name: str, mime: str, content: bytes) -> None:
-        """Post a file to a staged upload target, its form fields first and in the order given. Carries no token."""
+        """Post a file to a staged upload target, its form fields first and in the order given. Carries no token.
+
+        The target is a storage of Google's: that it fails says nothing about the shop.
+        """
         form = [(key, (None, value.encode())) for key, value in fields]
-        response = await self._send("StagedUpload", "POST", url, files=[*form, ("file", (name, content, mime))])
-        if not response.is_success:
-            raise VendorRefused(f"the upload target answered HTTP {response.status_code}", code="upload_refused")
+        with self._bounds.circuit.under_way() as within_s:
+            response = await self._send(url, within_s, files=[*form, ("file", (name, content, mime))])
+        match self._outcome("StagedUpload", response):
+            case Away(reason, again_s, _):
+                raise VendorUnavailable(reason, retry_after_s=again_s)
+            case _ if isinstance(response, httpx.Response) and not response.is_success:
+                raise VendorRefused(f"the upload target answered HTTP {response.status_code}", code="upload_refused")
 
-    async def _post(self, document: str, variables: Mapping[str, Any]) -> dict[str, Any]:
-        operation = _name(document)
-        response = await self._send(
-            operation,
-            "POST",
-            self._credentials.endpoint,
-            json={"query": document, "variables": variables},
-            headers={"X-Shopify-Access-Token": self._credentials.token},
-        )
-        if response.status_code in _NEEDS_A_PERSON:
-            raise Reject(*_NEEDS_A_PERSON[response.status_code])
-        if response.status_code != httpx.codes.OK:
-            message = f"{operation}: the shop answered HTTP {response.status_code}"
-            raise VendorRefused(message, code=f"http_{response.status_code}")
-        self._notice_version(response)
-        try:
-            answer = response.json()
-        except ValueError:
-            answer = None
-        if not isinstance(answer, dict):
-            # Something between us and Shopify answered; whether the request arrived is open.
-            raise VendorUnavailable(f"{operation}: the answer is not GraphQL")
-        return answer
+    async def _data(self, operation: str, outcome: Answered | Away | Locked | Refused) -> dict[str, Any]:
+        """What an outcome means to the caller, told to the circuit on the way."""
+        circuit = self._bounds.circuit
+        if isinstance(outcome, Locked):
+            raise await circuit.locked(outcome)
+        if isinstance(outcome, Away):
+            raise await circuit.away(outcome)
+        await circuit.answered(operation)
+        if isinstance(outcome, Refused):
+            raise _refusal(outcome.problems)
+        return outcome.data
 
-    async def _send(self, operation: str, method: str, url: str, **parts: Any) -> httpx.Response:
-        """One request under the total deadline; what may pass by itself becomes VendorUnavailable."""
-        failure = ""
+    async def _post(self, operation: str, document: str, variables: Mapping[str, Any]) -> tuple[Outcome, Any]:
+        """The outcome of one request, and its body for what it cost."""
+        with self._bounds.circuit.under_way() as within_s:
+            response = await self._send(
+                self._credentials.endpoint,
+                within_s,
+                json={"query": document, "variables": variables},
+                headers={"X-Shopify-Access-Token": self._credentials.token},
+            )
+        if isinstance(response, httpx.Response):
+            await self._notice_version(response)
+        return self._outcome(operation, response), _body(response)
+
+    async def _send(self, url: str, within_s: float, **parts: Any) -> httpx.Response | str:
+        """One request under a total deadline; the name of what went wrong where there is no answer.
+
+        Never the exception itself: httpx's carries the request, and the request the token.
+        """
         try:
-            async with asyncio.timeout(TOTAL_S):
-                response = await self._http.request(
-                    method, url, timeout=httpx.Timeout(TOTAL_S, connect=CONNECT_S), follow_redirects=False, **parts
+            async with asyncio.timeout(within_s):
+                return await self._http.request(
+                    "POST", url, timeout=httpx.Timeout(within_s, connect=CONNECT_S), follow_redirects=False, **parts
                 )
         except (httpx.TransportError, TimeoutError) as error:
-            failure = type(error).__name__
-        if failure:  # raised out here: httpx's exception carries the request, and the request the token
-            raise VendorUnavailable(f"{operation}: no answer from the shop ({failure})")
-        if response.status_code == httpx.codes.TOO_MANY_REQUESTS or response.is_server_error:
-            message = f"{operation}: the shop answered HTTP {response.status_code}"
-            raise VendorUnavailable(message, retry_after_s=retry_after_s(response.headers, self._clock.now()))
-        return response
+            return type(error).__name__
 
-    def _notice_version(self, response: httpx.Response) -> None:
+    def _outcome(self, operation: str, response: httpx.Response | str) -> Outcome:
+        if isinstance(response, str):
+            return Away(f"{operation}: no answer from the shop ({response})")
+        again_s = retry_after_s(response.headers, self._clock.now())
+        return outcome_of(operation, response.status_code, _body(response), again_s)
+
+    async def _notice_version(self, response: httpx.Response) -> None:
         """An expired version falls forward without an error; the only sign is this header."""
         asked = _VERSION.search(self._credentials.endpoint)
         served = response.headers.get("X-Shopify-API-Version")
-        if asked and served and served != asked[1] and not self._told_version:
-            self._told_version = True
-            _log.warning("shop.version_fell_forward", asked=asked[1], served=served)
+        bounds = self._bounds
+        if not asked or not served or bounds.version == (asked[1], served):
+            return
+        try:
+            is_news = await bounds.limits.served(bounds.merchant_id, asked=asked[1], served=served)
+        except DatabaseUnavailable:
+            return  # said with the next answer
+        bounds.version = (asked[1], served)
+        if is_news and served != asked[1]:
+            _log.warning("shop.version_fell_forward", asked=asked[1], served=served, merchant_id=bounds.merchant_id)
 
 
 def _name(document: str) -> str:
@@ -147,43 +182,18 @@ def _name(document: str) -> str:
     return found[1] if found else "operation"
 
 
-def _is_throttled(answer: Mapping[str, Any]) -> bool:
-    return any(code == "THROTTLED" for code, _ in _errors(answer))
+def _body(response: httpx.Response | str) -> Any:
+    """The JSON of an answer, None where there is none."""
+    if isinstance(response, str):
+        return None
+    try:
+        return response.json()
+    except ValueError:
+        return None
 
 
-def _errors(answer: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-    """Top-level errors as (code, message); Shopify sometimes sends one string instead of a list."""
-    errors = answer.get("errors") or []
-    for error in [errors] if isinstance(errors, str) else errors:
-        if isinstance(error, str):
-            yield "", error
-        else:
-            yield (error.get("extensions") or {}).get("code") or "", str(error.get("message", ""))
-
-
-def _data(operation: str, answer: Mapping[str, Any]) -> dict[str, Any]:
-    for code, message in _errors(answer):
-        if code == "ACCESS_DENIED":
-            raise Reject("shop_access_denied", message)
-        if code in _PASSING_ERRORS:
-            raise VendorUnavailable(f"{operation}: {message}")
-        raise VendorRefused(f"{operation}: {message}", code=code or "graphql_error")
-    data = answer.get("data")
-    if not isinstance(data, dict):
-        raise VendorUnavailable(f"{operation}: the answer has no data")
-    for payload in data.values():
-        _raise_user_error(payload)
-    return data
-
-
-def _raise_user_error(payload: Any) -> None:
-    errors = payload.get("userErrors") if isinstance(payload, dict) else None
-    if not errors:
-        return
-    first = errors[0]
-    code = first.get("code") or "user_error"
-    where = ".".join(first.get("field") or ())
-    message = f"{first.get('message', '')} ({where})" if where else str(first.get("message", ""))
-    if code in _PASSING_USER_ERRORS:
-        raise VendorUnavailable(message, retry_after_s=_PASSING_USER_ERRORS[code])
-    raise VendorRefused(message, code=code)
+def _refusal(problems: tuple[Problem, ...]) -> VendorRefused:
+    """All that the shop found wrong: the first in the message, the others counted there and kept whole beside it."""
+    first, more = problems[0], len(problems) - 1
+    message = str(first) + (f", and {more} more" if more else "")
+    return VendorRefused(message, code=first.code, problems=problems)

@@ -1,0 +1,146 @@
+"""How fast, in this process: its share of a shop's points, and waiting for more.
+
+Points are taken from the shared bucket in blocks, so that most calls ask nobody. What is not spent within a second
+goes back with the next ask: the shared arithmetic counts on that (`points`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from app.adapters.shopify.limits import ShopLimits
+from app.adapters.shopify.points import BLOCK_S, Ask, Seen
+from pipeline.clock import Clock
+from pipeline.errors import VendorUnavailable
+
+WAIT_S_MAX = 10.0
+"""Longer waits give the slot back: the job comes again, uncounted, when the bucket has refilled."""
+
+TOLD_FROM_S = 0.5
+"""Shorter waits are not worth a word."""
+
+Tell = Callable[[str], Awaitable[None]]
+"""Whoever waits says so here."""
+
+
+async def tell_nobody(_words: str) -> None:
+    """Nobody listens."""
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """An answer's `extensions.cost`. `actual` is None when the request was throttled."""
+
+    requested: float
+    actual: float | None
+    available: float
+    size: float
+    rate: float
+
+
+def report_of(answer: Any) -> Report | None:
+    """The cost extension of an answer; None when it has none (Shopify: a document that fails validation)."""
+    extensions = answer.get("extensions") if isinstance(answer, Mapping) else None
+    cost = extensions.get("cost") if isinstance(extensions, Mapping) else None
+    status = cost.get("throttleStatus") if isinstance(cost, Mapping) else None
+    if not isinstance(status, Mapping) or not isinstance(cost, Mapping):
+        return None
+    try:
+        actual = cost.get("actualQueryCost")
+        return Report(
+            requested=float(cost["requestedQueryCost"]),
+            actual=None if actual is None else float(actual),
+            available=float(status["currentlyAvailable"]),
+            size=float(status["maximumAvailable"]),
+            rate=float(status["restoreRate"]),
+        )
+    except (KeyError, TypeError, ValueError):
+        return None
+
+
+class Budget:
+    """One shop's points in this process. Outlives a change of token, for the bucket does."""
+
+    def __init__(self, merchant_id: str, limits: ShopLimits, clock: Clock) -> None:
+        self._merchant_id = merchant_id
+        self._limits = limits
+        self._clock = clock
+        self._held = 0.0
+        self._held_since = 0.0
+        self._unused = 0.0
+        self._report: Report | None = None
+        self._reported_at = 0.0
+        self._sent_since = 0.0
+
+    async def take(self, price: float, tell: Tell = tell_nobody, longest_s: float = WAIT_S_MAX) -> float:
+        """Return when `price` points may be spent, and count them as spent; how many seconds that took.
+
+        Raises VendorUnavailable, patient, when they would not be there within `longest_s`.
+        """
+        self._expire()
+        wait_s = 0.0
+        if self._held < price or self._unused:
+            wait_s = await self._fetch(price, tell, longest_s)
+        self._held -= price
+        self._sent_since += price
+        return wait_s
+
+    def settle(self, price: float, report: Report | None) -> None:
+        """An answer came to a call that took `price` points: what it did not use is ours again.
+
+        Without a report nothing comes back, for it may have been spent: that errs on the slow side.
+        """
+        if report is None:
+            return
+        self._report, self._reported_at, self._sent_since = report, self._clock.monotonic(), 0.0
+        if report.actual is None:
+            # Throttled: somebody outside spends from this bucket. What we held was a mistake, the report counts.
+            self._held = self._unused = 0.0
+        else:
+            self._hold(price - report.actual)
+
+    async def _fetch(self, price: float, tell: Tell, longest_s: float) -> float:
+        """Bring what is held up to `price`. Meanwhile it is out of other callers' reach: it is not good yet."""
+        mine, self._held = self._held, 0.0
+        returned, self._unused = self._unused, 0.0
+        try:
+            ask = Ask(max(0.0, price - mine), returned, self._seen(mine), longest_s)
+            grant = await self._limits.reserve(self._merchant_id, ask)
+            mine += grant.points
+            _refuse_if(mine < price, grant.wait_s)
+            if grant.wait_s >= TOLD_FROM_S:
+                await tell(f"waits {grant.wait_s:.1f} s for the shop's points")
+            if grant.wait_s:
+                await self._clock.sleep(grant.wait_s)
+        except BaseException:
+            self._unused += mine  # not spent, and perhaps not good yet: back it goes with the next ask
+            raise
+        self._hold(mine)
+        return grant.wait_s
+
+    def _seen(self, held: float) -> Seen | None:
+        """The latest report, brought up to now."""
+        if self._report is None:
+            return None
+        said = self._report
+        refilled = said.available + (self._clock.monotonic() - self._reported_at) * said.rate
+        return Seen(min(said.size, refilled) - self._sent_since, said.size, said.rate, held)
+
+    def _expire(self) -> None:
+        """What was held for too long is to be given back."""
+        if self._held > 0 and self._clock.monotonic() - self._held_since >= BLOCK_S:
+            self._unused += self._held
+            self._held = 0.0
+
+    def _hold(self, points: float) -> None:
+        if self._held <= 0:
+            self._held_since = self._clock.monotonic()
+        self._held += points
+
+
+def _refuse_if(short: bool, wait_s: float) -> None:
+    if short:
+        reason = f"waits {wait_s:.0f} s for the shop's points: other work uses them up"
+        raise VendorUnavailable(reason, retry_after_s=wait_s, patient=True)

@@ -1,0 +1,285 @@
+"""The shared bucket: nobody is throttled, nothing of the refill is lost, and whoever asked first is served first."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from heapq import heappop, heappush
+from itertools import count
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from app.adapters.shopify.alone import AloneLimits
+from app.adapters.shopify.budget import WAIT_S_MAX, Budget, Report
+from app.adapters.shopify.points import HELD_S, Ask, Bucket, Seen, fresh, reserve
+from pipeline.errors import VendorUnavailable
+
+SIZE, RATE = 2000.0, 100.0
+
+
+class World:
+    """Time that passes only while everybody sleeps: ten minutes take a second."""
+
+    def __init__(self) -> None:
+        self.at = 0.0
+        self._sleepers: list[tuple[float, int, asyncio.Event]] = []
+        self._order = count()
+
+    def now(self) -> datetime:
+        return datetime.fromtimestamp(self.at, UTC)
+
+    def monotonic(self) -> float:
+        return self.at
+
+    async def sleep(self, seconds: float) -> None:
+        event = asyncio.Event()
+        heappush(self._sleepers, (self.at + seconds, next(self._order), event))
+        await event.wait()
+
+    async def pass_until(self, end: float, *tasks: asyncio.Task[None]) -> None:
+        while True:
+            for _ in range(20):
+                await asyncio.sleep(0)
+            assert not any(task.done() and task.exception() for task in tasks), [task.exception() for task in tasks]
+            if not self._sleepers or self._sleepers[0][0] > end:
+                return
+            self.at, _, event = heappop(self._sleepers)
+            event.set()
+
+
+@dataclass
+class Shopify:
+    """A leaky bucket as Shopify documents it. Its refusals are what must not happen."""
+
+    world: World
+    level: float = SIZE
+    filled_at: float = 0.0
+    throttled: int = 0
+    used: float = 0.0
+
+    async def call(self, requested: float, actual: float, latency_s: float) -> Report:
+        await self.world.sleep(latency_s * 0.3)
+        self._refill()
+        if self.level < requested:
+            self.throttled += 1
+            return Report(requested, None, self.level, SIZE, RATE)
+        self.level -= requested
+        await self.world.sleep(latency_s * 0.4)
+        self._refill()
+        self.level = min(SIZE, self.level + requested - actual)
+        self.used += actual
+        said = Report(requested, actual, float(int(self.level)), SIZE, RATE)
+        await self.world.sleep(latency_s * 0.3)
+        return said
+
+    def drain(self, points: float) -> None:
+        """Another process of the same app, which knows nothing of us."""
+        self._refill()
+        self.level = max(0.0, self.level - points)
+
+    def _refill(self) -> None:
+        self.level = min(SIZE, self.level + (self.world.at - self.filled_at) * RATE)
+        self.filled_at = self.world.at
+
+
+@dataclass
+class Fleet:
+    """Replicas at full speed, each with callers that do nothing but call."""
+
+    world: World = field(default_factory=World)
+    random: random.Random = field(default_factory=lambda: random.Random(4))
+
+    def __post_init__(self) -> None:
+        self.shopify = Shopify(self.world)
+        self.limits = AloneLimits(self.world)
+
+    async def run(self, *, replicas: int, callers: int, seconds: float, estimate: float = 1.0) -> None:
+        tasks = []
+        for _ in range(replicas):
+            budget = Budget("m", self.limits, self.world)
+            tasks += [asyncio.create_task(self._caller(budget, estimate)) for _ in range(callers)]
+        await self.world.pass_until(seconds, *tasks)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _caller(self, budget: Budget, estimate: float) -> None:
+        await self.world.sleep(self.random.random())
+        while True:
+            requested = self.random.choice([3, 11, 12, 21, 60, 160])
+            price = requested * estimate
+            try:
+                await budget.take(price)
+            except VendorUnavailable as full:
+                await self.world.sleep(full.retry_after_s or 1.0)
+                continue
+            actual = requested * self.random.choice([0.1, 0.5, 1.0])
+            report = await self.shopify.call(requested, actual, self.random.uniform(0.05, 0.4))
+            budget.settle(price, report)
+
+
+@pytest.mark.parametrize(("replicas", "callers"), [(1, 4), (3, 4), (6, 8)])
+async def test_at_full_speed_nobody_is_throttled_in_ten_minutes_and_the_refill_is_used(
+    replicas: int, callers: int
+) -> None:
+    fleet = Fleet()
+    await fleet.run(replicas=replicas, callers=callers, seconds=600)
+    assert fleet.shopify.throttled == 0
+    assert fleet.shopify.used >= 0.95 * (600 * RATE)
+
+
+async def test_an_estimate_that_is_far_too_high_costs_no_speed() -> None:
+    fleet = Fleet()
+    await fleet.run(replicas=3, callers=6, seconds=600, estimate=3.0)
+    assert fleet.shopify.throttled == 0
+    assert fleet.shopify.used >= 0.95 * (600 * RATE)
+
+
+async def test_a_stranger_that_spends_from_the_bucket_is_noticed_by_the_answers() -> None:
+    """Whoever does not share our books takes 30 points a second of the 100, without a word."""
+    fleet = Fleet()
+
+    async def stranger() -> None:
+        while True:
+            await fleet.world.sleep(1.0)
+            fleet.shopify.drain(30)
+
+    task = asyncio.create_task(stranger())
+    await fleet.run(replicas=3, callers=4, seconds=600)
+    task.cancel()
+    assert 0 < fleet.shopify.throttled < 600 / 3, "a refusal corrects our figure, so not every drain costs one"
+    assert fleet.shopify.used >= 0.9 * (600 * (RATE - 30))
+
+
+async def test_a_replica_that_dies_with_points_in_its_hands_takes_no_speed_along() -> None:
+    fleet = Fleet()
+    for _ in range(50):
+        await fleet.limits.reserve("m", Ask(30, longest_s=100))
+    await fleet.run(replicas=2, callers=4, seconds=600)
+    assert fleet.shopify.throttled == 0
+    assert fleet.shopify.used >= 0.9 * (600 * RATE)
+
+
+async def test_most_calls_ask_nobody() -> None:
+    fleet = Fleet()
+    asked = 0
+    reserve_of = fleet.limits.reserve
+
+    async def counted(merchant_id: str, ask: Ask) -> object:
+        nonlocal asked
+        asked += 1
+        return await reserve_of(merchant_id, ask)
+
+    fleet.limits.reserve = counted  # type: ignore[method-assign, assignment]
+    budget = Budget("m", fleet.limits, fleet.world)
+    calls = 0
+
+    async def caller() -> None:
+        nonlocal calls
+        while True:
+            await budget.take(10)
+            calls += 1
+            budget.settle(10, await fleet.shopify.call(10, 8, 0.1))
+
+    task = asyncio.create_task(caller())
+    await fleet.world.pass_until(60, task)
+    task.cancel()
+    assert calls > 500
+    assert asked < calls / 5
+
+
+# ------------------------------------------------------------------------------------------ one by one
+
+
+def bucket(level: float) -> Bucket:
+    return Bucket(level, 0.0, SIZE, RATE, known=True)
+
+
+def test_who_asked_first_is_served_first_however_dear() -> None:
+    one, first = reserve(bucket(0), Ask(500, longest_s=60), 0.0)
+    two, second = reserve(one, Ask(10, longest_s=60), 0.0)
+    assert (first.wait_s, second.wait_s) == (5.0, 5.1)
+    assert reserve(two, Ask(10, longest_s=5.0), 0.0)[1].points == 0, "longer than it would wait: nothing was taken"
+
+
+def test_the_copy_leaves_room_for_what_may_be_in_other_hands() -> None:
+    assert bucket(0).full == SIZE - HELD_S * RATE
+    later, _ = reserve(bucket(0), Ask(0), 3600.0)
+    assert later.level <= later.full
+
+
+def test_the_first_figures_are_believed_and_later_ones_only_lower_ours() -> None:
+    seen = Seen(1990, SIZE, RATE, held=20)
+    first, _ = reserve(fresh(0.0), Ask(0, seen=seen), 0.0)
+    assert (first.size, first.rate, first.known) == (SIZE, RATE, True)
+    assert first.level + 50 >= 1990 - 20 - HELD_S * RATE - RATE  # less the block that was handed out
+    poor, _ = reserve(bucket(1000), Ask(10, seen=Seen(100, SIZE, RATE)), 0.0)
+    assert poor.level <= 100
+    rich, _ = reserve(bucket(50), Ask(10, seen=Seen(1900, SIZE, RATE)), 0.0)
+    assert rich.level <= 50
+
+
+def test_a_clock_that_is_a_little_behind_takes_nothing_back() -> None:
+    ahead = Bucket(100, 10.0, SIZE, RATE, known=True)
+    same, _ = reserve(ahead, Ask(0), 9.5)
+    assert same.at == 10.0
+    assert same.level <= 100
+
+
+@given(st.lists(st.tuples(st.floats(0, 3), st.floats(1, 400), st.floats(0, 50))))
+def test_no_more_is_handed_out_than_the_bucket_held_and_was_refilled(steps: list[tuple[float, float, float]]) -> None:
+    at, now = 0.0, bucket(500)
+    given_out = 0.0
+    for passed, need, unused in steps:
+        at += passed
+        returned = min(unused, given_out)
+        now, grant = reserve(now, Ask(need, returned, longest_s=1.0), at)
+        given_out += grant.points - returned
+        good_by = at + grant.wait_s
+        assert given_out <= 500 + good_by * RATE + 1e-6
+
+
+# ------------------------------------------------------------------------------------------ one process
+
+
+async def test_points_that_were_not_used_within_a_second_go_back() -> None:
+    world = World()
+    limits = AloneLimits(world, {"m": bucket(1000)})
+    budget = Budget("m", limits, world)
+    await budget.take(10)
+    held = 1000 - limits.buckets["m"].level - 10
+    assert held > 0
+    world.at += 1.5
+    await budget.take(10)
+    assert limits.buckets["m"].level == pytest.approx(min(1800, 1000 - 10 + 150) - 100)
+
+
+async def test_who_is_cancelled_while_waiting_gives_its_points_back() -> None:
+    world = World()
+    limits = AloneLimits(world, {"m": bucket(0)})
+    budget = Budget("m", limits, world)
+    waiting = asyncio.create_task(budget.take(500))
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    assert limits.buckets["m"].level == -500
+    waiting.cancel()
+    await asyncio.gather(waiting, return_exceptions=True)
+    taking = asyncio.create_task(budget.take(10))
+    await world.pass_until(1.0, taking)
+    await taking
+    assert limits.buckets["m"].level == pytest.approx(-10)
+
+
+async def test_a_wait_that_is_too_long_is_the_callers_and_nobody_elses() -> None:
+    world = World()
+    limits = AloneLimits(world, {"m": bucket(0)})
+    budget = Budget("m", limits, world)
+    with pytest.raises(VendorUnavailable) as raised:
+        await budget.take(RATE * (WAIT_S_MAX + 5))
+    assert raised.value.patient
+    assert raised.value.retry_after_s == pytest.approx(WAIT_S_MAX + 5)
+    assert limits.buckets["m"].level == 0
