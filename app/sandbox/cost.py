@@ -33,10 +33,12 @@ INPUT_POINTS = {"variants": 0.2, "files": 1.9, "metafields": 0.4}
 
 @dataclass
 class Bucket:
-    """Points of one app in one shop; refilled by the second."""
+    """Points of one app in one shop, refilled by the second. A Standard shop has 2,000, and 100 a second [C]."""
 
     size: float
     restore_rate: float
+    refusals: int = 0
+    """Requests it could not pay for: what a well-behaved client never sees."""
     level: float = field(init=False)
     filled_at: float = field(default_factory=monotonic)
 

@@ -1,24 +1,54 @@
-"""Failures on order: the next N calls of an operation go wrong in a chosen way."""
+"""Failures on order: the next N calls of an operation go wrong in a chosen way.
+
+Each kind names its fact: [D] Shopify's documentation, [C] captured answers, [J] what any server on the internet does.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import BaseModel
 
 Kind = Literal[
-    "http_500",
-    "http_429",
-    "throttled",
-    "unauthorized",
-    "slow",
+    # Before anything is executed.
+    "unauthorized",  # 401 whose `errors` is a string [C]: the token is wrong, or the app was uninstalled
+    "http_402",  # the shop is frozen for an unpaid bill [D]
+    "http_403",  # the app may not use this shop at all [D]
+    "http_404",  # there is no shop at this address any more [D]
+    "http_423",  # the shop is locked, for fraud or too many requests [D]
+    "http_429",  # a limit that is not points, with Retry-After `seconds`: hours for 1,000 new variants a day [D]
+    "http_500",  # Shopify's own fault [D]
+    "http_502",  # something before Shopify could not reach it [J]
+    "http_503",  # overloaded, with Retry-After `seconds` if there are any [D]
+    "html",  # 200 and a page: something between us and Shopify answered [J]
+    "throttled",  # 200 without data, code THROTTLED [C]
+    "internal_error",  # 200, data null, code INTERNAL_SERVER_ERROR [C]
+    "access_denied",  # 200, data null, code ACCESS_DENIED with the scope in words [C]
+    "max_cost",  # 200 without data: a query of more than 1,000 points [D]
+    "slow",  # answers rightly after `seconds` [J]
+    "hang",  # no answer within `seconds`, then a broken connection [J]
+    # After it was executed: the effect has happened, and the caller is not told.
     "timeout_after_success",
     "error_502_after_success",
+    # After it was executed, half told: `data` and `errors` together (GraphQL specification, 7.1.2).
+    "partial_error",
 ]
 
-AFTER_SUCCESS: set[Kind] = {"timeout_after_success", "error_502_after_success"}
-"""The worst kind: the effect has happened, and the caller is not told."""
+AFTER_SUCCESS: frozenset[Kind] = frozenset({"timeout_after_success", "error_502_after_success", "partial_error"})
+
+STATUSES: dict[Kind, tuple[int, str]] = {
+    "unauthorized": (401, "[API] Invalid API key or access token (unrecognized login or wrong password)"),
+    "http_402": (402, "Unavailable Shop"),
+    "http_403": (403, "Forbidden"),
+    "http_404": (404, "Not Found"),
+    "http_423": (423, "Locked"),
+    "http_429": (429, "Too Many Requests"),
+    "http_500": (500, "Internal Server Error"),
+    "http_502": (502, "Bad Gateway"),
+    "http_503": (503, "Service Unavailable"),
+}
+"""HTTP's own no: the status, and what `errors` says, as a string [C]."""
 
 
 class Fault(BaseModel):
@@ -28,7 +58,7 @@ class Fault(BaseModel):
     kind: Kind
     count: int = 1
     seconds: float = 0.0
-    """How long a slow call takes, and what a 429 names as Retry-After."""
+    """How long a slow call takes or one hangs, and what a 429 or 503 names as Retry-After."""
 
 
 @dataclass
@@ -50,3 +80,32 @@ class Faults:
                 fault.count -= 1
                 return fault
         return None
+
+
+def refusal(kind: Kind, operations: list[str]) -> dict[str, Any] | None:
+    """The GraphQL layer's no for this kind, None where it has none: HTTP 200, and nothing was executed."""
+    nothing = {"data": dict.fromkeys(operations)}
+    if kind == "internal_error":
+        return {**nothing, "errors": [_error("Internal error. Looks like something went wrong on our end.", kind)]}
+    if kind == "access_denied":
+        scope = "`write_products` access scope."
+        message = f"Access denied for {operations[0]} field. Required access: {scope}"
+        return {**nothing, "errors": [_error(message, kind, requiredAccess=scope)]}
+    if kind == "max_cost":
+        return {"errors": [_error("Query cost is 1001, which exceeds the single query max cost limit (1000).", kind)]}
+    return None
+
+
+def half_told(envelope: dict[str, Any], operations: list[str]) -> dict[str, Any]:
+    """What was executed, with an error of one part of the answer beside it."""
+    error = {**_error("Internal error while reading the result.", "internal_error"), "path": [*operations[:1], "x"]}
+    return {**envelope, "errors": [*envelope.get("errors", ()), error]}
+
+
+def _error(message: str, kind: Kind, **extensions: Any) -> dict[str, Any]:
+    codes = {
+        "internal_error": "INTERNAL_SERVER_ERROR",
+        "access_denied": "ACCESS_DENIED",
+        "max_cost": "MAX_COST_EXCEEDED",
+    }
+    return {"message": message, "extensions": {"code": codes[kind], **extensions}}

@@ -1,6 +1,6 @@
 """One GraphQL request from text to envelope, in the order in which Shopify says no.
 
-Parse, validate against the published contract, coerce variables, limit list sizes, charge, execute, save.
+Parse, validate against the published contract, coerce variables, limit list sizes, charge; execute, save, refund.
 """
 
 from __future__ import annotations
@@ -51,15 +51,37 @@ class GraphqlRequest(BaseModel):
     operation_name: str | None = Field(default=None, alias="operationName")
 
 
+@dataclass(frozen=True)
+class Charged:
+    """A request that was charged what it requested and is now to be executed."""
+
+    document: DocumentNode
+    operation: OperationDefinitionNode
+    variables: dict[str, Any]
+    requested: int
+
+    @property
+    def is_mutation(self) -> bool:
+        """Whether it changes anything."""
+        return self.operation.operation is OperationType.MUTATION
+
+
 @dataclass
 class Gateway:
-    """Answers GraphQL for all shops; requests run one at a time, so each is atomic."""
+    """Answers GraphQL for all shops; requests are executed one at a time, so each is atomic.
+
+    They are charged when they arrive and refunded when they are answered: of requests under way at the same time
+    each must find all that it requested in the bucket (integrations.md B).
+    """
 
     store: Store
     buckets: dict[str, Bucket] = field(default_factory=dict)
 
-    def answer(self, shop: Shop, address: str, body: GraphqlRequest) -> Envelope:
-        """The envelope for one request; HTTP 200 whatever it says."""
+    def begin(self, shop: Shop, body: GraphqlRequest) -> Envelope | Charged:
+        """Look at one request and charge it; an envelope where that is the end of it. HTTP 200 whatever it says.
+
+        What fails validation has no cost extension [C].
+        """
         document = _read(body.query)
         if isinstance(document, list):
             return {"errors": document}
@@ -71,7 +93,18 @@ class Gateway:
             return {"errors": invalid}
         if too_long := _oversized(operation, variables):
             return {"errors": [too_long]}
-        return self._charge_and_execute(Call(shop, self.store, address, now()), document, operation, variables)
+        return self._charge(shop, document, operation, variables)
+
+    def finish(self, shop: Shop, address: str, charged: Charged) -> Envelope:
+        """Execute what was charged, and give back what it did not use."""
+        is_mutation = charged.is_mutation
+        call = Call(shop, self.store, address, now())
+        envelope = self._execute(call, charged.document, charged.operation, charged.variables)
+        used = actual(envelope["data"], requested=charged.requested, is_mutation=is_mutation)
+        bucket = self.bucket(shop)
+        bucket.give_back(charged.requested - used)
+        envelope["extensions"] = {"cost": _cost(bucket, charged.requested, used)}
+        return envelope
 
     def bucket(self, shop: Shop) -> Bucket:
         """The shop's points; a restart begins with a full bucket."""
@@ -79,22 +112,19 @@ class Gateway:
             self.buckets[shop.domain] = Bucket(shop.settings.bucket_size, shop.settings.restore_rate)
         return self.buckets[shop.domain]
 
-    def _charge_and_execute(
-        self, call: Call, document: DocumentNode, operation: OperationDefinitionNode, variables: dict[str, Any]
-    ) -> Envelope:
+    def _charge(
+        self, shop: Shop, document: DocumentNode, operation: OperationDefinitionNode, variables: dict[str, Any]
+    ) -> Envelope | Charged:
         fragments = {node.name.value: node for node in document.definitions if isinstance(node, FragmentDefinitionNode)}
         is_mutation = operation.operation is OperationType.MUTATION
         requested = Estimate(fragments, variables).requested(operation.selection_set, is_mutation=is_mutation)
-        bucket = self.bucket(call.shop)
+        bucket = self.bucket(shop)
         if requested > QUERY_POINTS_MAX and not is_mutation:
             return {"errors": [_too_expensive(requested)]}
         if not bucket.take(requested):
+            bucket.refusals += 1
             return throttled(bucket, requested)
-        envelope = self._execute(call, document, operation, variables)
-        used = actual(envelope["data"], requested=requested, is_mutation=is_mutation)
-        bucket.give_back(requested - used)
-        envelope["extensions"] = {"cost": _cost(bucket, requested, used)}
-        return envelope
+        return Charged(document, operation, variables, requested)
 
     def _execute(
         self, call: Call, document: DocumentNode, operation: OperationDefinitionNode, variables: dict[str, Any]

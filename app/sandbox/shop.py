@@ -6,6 +6,7 @@ import asyncio
 import json
 from dataclasses import dataclass, field
 from html import escape
+from random import Random
 from typing import TYPE_CHECKING, Any, cast
 from uuid import uuid4
 
@@ -14,15 +15,15 @@ from starlette.datastructures import UploadFile
 from starlette.responses import HTMLResponse, JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
 
-from app.sandbox.faults import AFTER_SUCCESS, Fault, Faults
-from app.sandbox.gateway import Gateway, GraphqlRequest, operation_names, throttled
+from app.sandbox.faults import AFTER_SUCCESS, STATUSES, Fault, Faults, half_told, refusal
+from app.sandbox.gateway import Charged, Gateway, GraphqlRequest, operation_names, throttled
 from app.sandbox.media import UPLOAD_MAX, receive_upload
 from app.sandbox.page import render
 from app.sandbox.state import ALL_SCOPES, Settings, Shop, new_shop, now
 from app.sandbox.view import shop_view
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Awaitable, Callable
 
     from starlette.requests import Request
     from starlette.types import Receive, Scope, Send
@@ -34,8 +35,6 @@ API_VERSION = "2026-10"
 
 UPLOAD = "stagedUpload"
 """What a fault calls an upload; it is no GraphQL operation."""
-
-UNAUTHORIZED = "[API] Invalid API key or access token (unrecognized login or wrong password)"
 
 _FAULTS: TypeAdapter[Fault | list[Fault]] = TypeAdapter(Fault | list[Fault])
 
@@ -74,6 +73,7 @@ class ShopServer:
 
     store: Store
     faults: Faults = field(default_factory=Faults)
+    random: Random = field(default_factory=Random)
 
     def __post_init__(self) -> None:
         self.gateway = Gateway(self.store)
@@ -97,7 +97,7 @@ class ShopServer:
         if shop is None:
             return JSONResponse({"errors": "Not Found"}, 404)
         if request.headers.get("X-Shopify-Access-Token") != shop.token:
-            return JSONResponse({"errors": UNAUTHORIZED}, 401)
+            return JSONResponse({"errors": STATUSES["unauthorized"][1]}, 401)
         try:
             body = GraphqlRequest.model_validate_json(await request.body())
         except ValidationError:
@@ -106,34 +106,43 @@ class ShopServer:
         address = _address(request)
         return await self._perform(shop, operations, lambda: self._answer(shop, address, body))
 
-    def _answer(self, shop: Shop, address: str, body: GraphqlRequest) -> Response:
+    async def _answer(self, shop: Shop, address: str, body: GraphqlRequest) -> Response:
+        """Charged at once, executed and refunded when it is answered."""
+        begun = self.gateway.begin(shop, body)
+        await asyncio.sleep(shop.settings.latency_s + self.random.random() * shop.settings.latency_jitter_s)
+        envelope = self.gateway.finish(shop, address, begun) if isinstance(begun, Charged) else begun
         headers = {"X-Shopify-API-Version": API_VERSION, "X-Request-Id": str(uuid4())}
-        return JSONResponse(self.gateway.answer(shop, address, body), headers=headers)
+        return JSONResponse(envelope, headers=headers)
 
-    async def _perform(self, shop: Shop, operations: list[str], perform: Callable[[], Response]) -> Response:
-        """Perform, unless an ordered fault comes first; one that comes after hides the answer."""
+    async def _perform(self, shop: Shop, operations: list[str], perform: Callable[[], Awaitable[Response]]) -> Response:
+        """Perform, unless an ordered fault comes first; one that comes after hides the answer, or a part of it."""
         fault = self.faults.take(shop.domain, operations)
         if fault is None:
-            return perform()
+            return await perform()
         if fault.kind not in AFTER_SUCCESS:
-            return await self._refuse(shop, fault) or perform()
-        perform()
+            return await self._refuse(shop, fault, operations) or await perform()
+        answer = await perform()
         await asyncio.sleep(fault.seconds)
+        if fault.kind == "partial_error":
+            return JSONResponse(half_told(json.loads(bytes(answer.body)), operations))
         return NoAnswer() if fault.kind == "timeout_after_success" else PlainTextResponse("Bad Gateway", 502)
 
-    async def _refuse(self, shop: Shop, fault: Fault) -> Response | None:
+    async def _refuse(self, shop: Shop, fault: Fault, operations: list[str]) -> Response | None:
         """What a fault before the effect answers; None when it only delays."""
-        if fault.kind == "http_500":
-            return JSONResponse({"errors": "Internal Server Error"}, 500)
-        if fault.kind == "http_429":
-            return JSONResponse({"errors": "Too Many Requests"}, 429, headers={"Retry-After": f"{fault.seconds:.1f}"})
-        if fault.kind == "unauthorized":
-            return JSONResponse({"errors": UNAUTHORIZED}, 401)
+        if fault.kind in STATUSES:
+            status, words = STATUSES[fault.kind]
+            named = fault.kind == "http_429" or (fault.kind == "http_503" and fault.seconds)
+            headers = {"Retry-After": f"{fault.seconds:.1f}"} if named else {}
+            return JSONResponse({"errors": words}, status, headers=headers)
         if fault.kind == "throttled":
             bucket = self.gateway.bucket(shop)
             return JSONResponse(throttled(bucket, int(bucket.status()["currentlyAvailable"]) + 1))
+        if fault.kind == "html":
+            return HTMLResponse("<html>Back soon</html>")
+        if (envelope := refusal(fault.kind, operations)) is not None:
+            return JSONResponse(envelope)
         await asyncio.sleep(fault.seconds)
-        return None
+        return NoAnswer() if fault.kind == "hang" else None
 
     async def add_shop(self, request: Request) -> Response:
         """Open a shop, or set an existing one's token, scopes and settings; its goods stay."""
@@ -159,7 +168,9 @@ class ShopServer:
     async def state(self, request: Request) -> Response:
         """Everything a shop holds; no token, so that a test can look past the API."""
         shop = self.store.shops.get(request.path_params["shop"])
-        return JSONResponse({"errors": "Not Found"}, 404) if shop is None else JSONResponse(shop_view(shop, now()))
+        if shop is None:
+            return JSONResponse({"errors": "Not Found"}, 404)
+        return JSONResponse({**shop_view(shop, now()), "throttled": self.gateway.bucket(shop).refusals})
 
     async def order_faults(self, request: Request) -> Response:
         """Order failures: one object, or a list of them; an empty list clears all."""
@@ -195,7 +206,7 @@ class ShopServer:
             return _storage_error("NoSuchBucket", "The shop does not exist.", 404)
         return await self._perform(shop, [UPLOAD], lambda: self._keep_upload(shop, key, content, status))
 
-    def _keep_upload(self, shop: Shop, key: str, content: bytes, status: int) -> Response:
+    async def _keep_upload(self, shop: Shop, key: str, content: bytes, status: int) -> Response:
         if not 1 <= len(content) <= UPLOAD_MAX:
             code = "EntityTooLarge" if content else "EntityTooSmall"
             return _storage_error(code, f"The size must lie between 1 and {UPLOAD_MAX} bytes.", 400)

@@ -39,6 +39,10 @@ class Settings(BaseModel):
 
     bucket_size: float = 2000
     restore_rate: float = 100
+    latency_s: float = 0
+    """How long each request takes; while it does, its requested points are gone."""
+    latency_jitter_s: float = 0
+    """Up to this much longer, evenly spread. Shopify's own figures are not published."""
     processing_s: float = 0.3
     """How long an image stays UPLOADED, then PROCESSING, before it is READY or FAILED."""
     idempotency_retention_s: float = 86400

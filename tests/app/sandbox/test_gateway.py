@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
+from time import monotonic
 from uuid import uuid4
 
+import httpx
 import pytest
 
 from tests.app.sandbox.conftest import ADJUST, SET_PRODUCT, ShopClient, shirt, size
@@ -106,7 +109,19 @@ async def test_an_empty_bucket_throttles_with_200_and_without_data(shop: ShopCli
 
 
 @pytest.mark.parametrize(
-    ("kind", "status"), [("http_500", 500), ("http_429", 429), ("unauthorized", 401), ("error_502_after_success", 502)]
+    ("kind", "status"),
+    [
+        ("http_402", 402),
+        ("http_403", 403),
+        ("http_404", 404),
+        ("http_423", 423),
+        ("http_429", 429),
+        ("http_500", 500),
+        ("http_502", 502),
+        ("http_503", 503),
+        ("unauthorized", 401),
+        ("error_502_after_success", 502),
+    ],
 )
 async def test_an_ordered_fault_meets_only_its_operation_and_only_as_often_as_ordered(
     shop: ShopClient, kind: str, status: int
@@ -115,6 +130,78 @@ async def test_an_ordered_fault_meets_only_its_operation_and_only_as_often_as_or
     assert (await shop.post(SHOP)).status_code == 200
     assert (await shop.post(SET_PRODUCT, input=shirt())).status_code == status
     assert (await shop.post(SET_PRODUCT, input=shirt())).status_code == 200
+
+
+async def test_a_limit_of_another_kind_says_for_how_long(shop: ShopClient) -> None:
+    await shop.order("http_429", seconds=36000)
+    response = await shop.post(SHOP)
+    assert (response.headers["Retry-After"], type(response.json()["errors"])) == ("36000.0", str)
+
+
+@pytest.mark.parametrize(
+    ("kind", "code"),
+    [
+        ("internal_error", "INTERNAL_SERVER_ERROR"),
+        ("access_denied", "ACCESS_DENIED"),
+        ("max_cost", "MAX_COST_EXCEEDED"),
+        ("throttled", "THROTTLED"),
+    ],
+)
+async def test_the_second_layers_no_is_a_200_and_nothing_was_executed(shop: ShopClient, kind: str, code: str) -> None:
+    await shop.order(kind, "productSet")
+    envelope = await shop.ask(SET_PRODUCT, input=shirt())
+    assert envelope["errors"][0]["extensions"]["code"] == code
+    assert not (envelope.get("data") or {}).get("productSet")
+    assert (await shop.state())["products"] == []
+
+
+async def test_a_partial_error_has_its_effect_its_data_and_an_error_beside_it(shop: ShopClient) -> None:
+    await shop.order("partial_error", "productSet")
+    envelope = await shop.ask(SET_PRODUCT, input=shirt())
+    assert envelope["data"]["productSet"]["product"]["id"]
+    assert envelope["errors"][0]["path"][0] == "productSet"
+    assert len((await shop.state())["products"]) == 1
+
+
+async def test_a_page_in_place_of_an_answer(shop: ShopClient) -> None:
+    await shop.order("html")
+    response = await shop.post(SHOP)
+    assert (response.status_code, response.text[:6]) == (200, "<html>")
+
+
+async def test_a_call_that_hangs_has_no_effect_and_no_answer(shop: ShopClient) -> None:
+    await shop.order("hang", "productSet", seconds=0.01)
+    with pytest.raises(httpx.TransportError):
+        await shop.post(SET_PRODUCT, input=shirt())
+    assert (await shop.state())["products"] == []
+
+
+async def test_while_a_request_is_under_way_all_that_it_requested_is_gone(shop: ShopClient) -> None:
+    """Shopify: the bucket must hold the requested cost; what was not used comes back with the answer."""
+    await shop.open(settings={"bucket_size": 100, "restore_rate": 0.001, "latency_s": 0.3})
+    wide = "{ products(first: 60) { nodes { id } } }"
+    first, second = await asyncio.gather(shop.ask(wide), shop.ask(wide))
+    refused, served = sorted((first, second), key=lambda one: "data" in one)
+    assert refused["errors"][0]["extensions"]["code"] == "THROTTLED"
+    assert served["extensions"]["cost"]["throttleStatus"]["currentlyAvailable"] >= 98
+    assert (await shop.ask(wide))["data"]
+    assert (await shop.state())["throttled"] == 1
+
+
+async def test_latency_is_what_was_set_and_spread_as_was_set(shop: ShopClient) -> None:
+    await shop.open(settings={"latency_s": 0.05, "latency_jitter_s": 0.1})
+    took = []
+    for _ in range(8):
+        before = monotonic()
+        await shop.data(SHOP)
+        took.append(monotonic() - before)
+    assert min(took) >= 0.05
+    assert max(took) - min(took) > 0.01
+
+
+async def test_what_fails_validation_has_no_cost(shop: ShopClient) -> None:
+    for envelope in (await shop.ask("{ shop { bogus } }"), await shop.ask(SET_PRODUCT, input={"title": 1})):
+        assert "extensions" not in envelope
 
 
 async def test_a_timeout_after_success_has_its_effect_and_no_answer(shop: ShopClient) -> None:
