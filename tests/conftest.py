@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
@@ -29,6 +30,28 @@ from tests.invariants import fail_on, list_pages, list_run_violations, list_viol
 pytest_plugins = ["tests.leaks"]
 
 TEMPLATE = "po_template"
+DATABASE_USES = 50
+"""Nobody vacuums: the rows of so many tests are no burden yet."""
+
+SHAPE = """
+    SELECT md5(string_agg(concat_ws(' ', attrelid, attname, atttypid, attnotnull), ',' ORDER BY attrelid, attnum))
+    FROM pg_attribute JOIN pg_class ON pg_class.oid = attrelid
+    WHERE relnamespace = 'po'::regnamespace AND attnum > 0
+"""
+"""Which tables and columns there are: a test may have changed them."""
+
+EMPTY = """
+    DO $$ DECLARE name text; BEGIN
+        PERFORM pg_terminate_backend(pid) FROM pg_stat_activity
+            WHERE datname = current_database() AND pid <> pg_backend_pid();
+        SET LOCAL session_replication_role = replica;  -- foreign keys ask for no order
+        FOR name IN SELECT format('%I.%I', schemaname, tablename) FROM pg_tables
+            WHERE schemaname = 'po' AND tablename <> 'alembic_version'
+        LOOP EXECUTE 'DELETE FROM ' || name; END LOOP;
+        PERFORM setval(format('%I.%I', schemaname, sequencename)::regclass, start_value, false)
+            FROM pg_sequences WHERE schemaname = 'po';
+    END $$
+"""
 
 
 @pytest.fixture(autouse=True, scope="session")
@@ -139,19 +162,72 @@ def make_database(database_admin: DatabaseAdmin) -> Callable[[], str]:
     return make
 
 
+class Databases:
+    """Databases that are used again: emptying one takes milliseconds, making one a checkpoint."""
+
+    def __init__(self, admin: DatabaseAdmin, make: Callable[[], str]) -> None:
+        self._admin = admin
+        self._make = make
+        self._clean: list[str] = []
+        self._uses: Counter[str] = Counter()
+        self._shape = ""
+
+    def take(self) -> str:
+        url = self._clean.pop() if self._clean else self._make()
+        self._shape = self._shape or self._admin.runner.run(_shape(url))
+        self._uses[url] += 1
+        return url
+
+    def give_back(self, url: str) -> None:
+        """Empty it for the next test; one that is worn, locked or of another shape is dropped."""
+        if self._uses[url] < DATABASE_USES and self._admin.runner.run(_emptied(url, self._shape)):
+            self._clean.append(url)
+        else:
+            self._admin.execute(f"DROP DATABASE {urlsplit(url).path[1:]} WITH (FORCE)")
+
+
+@pytest.fixture(scope="session")
+def databases(database_admin: DatabaseAdmin, make_database: Callable[[], str]) -> Databases:
+    """What `database_url` takes from."""
+    return Databases(database_admin, make_database)
+
+
 @pytest.fixture
-def database_url(
-    request: pytest.FixtureRequest, database_admin: DatabaseAdmin, make_database: Callable[[], str]
-) -> Iterator[str]:
-    """A migrated database for this test alone; with a Redis beside it, runs left out of order fail the test."""
-    url = make_database()
+def database_url(request: pytest.FixtureRequest, database_admin: DatabaseAdmin, databases: Databases) -> Iterator[str]:
+    """A migrated, empty database for this test alone; with a Redis beside it, runs left out of order fail the test."""
+    url = databases.take()
     yield url
     try:
         if "redis_url" in request.fixturenames:
             raw = request.getfixturevalue("redis_admin")
             fail_on(database_admin.runner.run(_left_out_of_order(url, raw)), request)
     finally:
-        database_admin.execute(f"DROP DATABASE {urlsplit(url).path[1:]} WITH (FORCE)")
+        databases.give_back(url)
+
+
+async def _emptied(url: str, shape: str) -> bool:
+    try:
+        connection = await asyncpg.connect(url, server_settings={"lock_timeout": "2000"})
+    except (asyncpg.PostgresError, OSError):  # the test left it so that nobody comes in
+        return False
+    try:
+        if await connection.fetchval(SHAPE) != shape:
+            return False
+        await connection.execute(EMPTY)
+    except asyncpg.PostgresError:
+        return False
+    else:
+        return True
+    finally:
+        await connection.close()
+
+
+async def _shape(url: str) -> str:
+    connection = await asyncpg.connect(url)
+    try:
+        return str(await connection.fetchval(SHAPE))
+    finally:
+        await connection.close()
 
 
 async def _left_out_of_order(url: str, raw: redis.Redis) -> list[Violation]:
