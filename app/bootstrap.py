@@ -98,15 +98,21 @@ async def open_worker(
         )
 
 
+@asynccontextmanager
+async def open_shops(core: Core) -> AsyncIterator[Shops]:
+    """The merchants' shops, over connections of their own, within the limits that all replicas share."""
+    async with httpx.AsyncClient(timeout=30, trust_env=False) as http:
+        yield Shops(http, core.merchants.credentials, core.clock, core.shop_limits)
+
+
 async def _stages(core: Core, stack: AsyncExitStack, reach: Callable[[str], None]) -> Mapping[str, Stage]:
     settings = core.settings
-    shop_http = await stack.enter_async_context(httpx.AsyncClient(timeout=30, trust_env=False))
     orders = PostgresOrders(core.database)
     documents = FetchedDocuments(DocumentStore(core.database), _document_sources(settings), core.clock)
     stack.push_async_callback(documents.aclose)
     model = OpenAIModel(_model_config(settings), core.clock)
     stack.push_async_callback(model.aclose)
-    shops = Shops(shop_http, core.merchants.credentials, core.clock, core.shop_limits)
+    shops = await stack.enter_async_context(open_shops(core))
     ledger = Ledger(PostgresEffects(core.database), reach)
     reader = ChildReader()
     if flow.FIRST in settings.stage_names:  # no child process where nothing is read

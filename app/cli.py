@@ -420,7 +420,22 @@ def add_merchant(
         wanted = Merchant(id=merchant_id, name=name or merchant_id, shop_domain=shop, settings=chosen)
         token = sys.stdin.readline().strip() if token_stdin else None
         stored = await core.merchants.add(wanted, endpoint=endpoint, token=token)
+        if token is not None:
+            await _let_go(core, stored.id)  # what the old token was parked for
         Screen().say(f"merchant {stored.id}, shop {stored.shop_domain}, settings version {stored.settings_version}")
+
+    _with_core(work)
+
+
+@merchants_app.command("unpark")
+def unpark_merchant(merchant_id: Annotated[str, typer.Argument(metavar="ID", help="The merchant's id.")]) -> None:
+    """The shop is put right: let its runs go on at once."""
+
+    async def work(core: Core) -> None:
+        await core.merchants.get(merchant_id)
+        if not await _let_go(core, merchant_id):
+            raise ConflictError(f"nothing holds the runs of {merchant_id} up")
+        Screen().say(f"the shop of {merchant_id} is called again, and its runs go on")
 
     _with_core(work)
 
@@ -565,6 +580,17 @@ async def _go_on(core: Core, job: NextJob) -> None:
 
     at_once = await try_enqueue_next(core.bull, job)
     Screen().say(f"run {job.run_id} goes on at {job.stage}{'' if at_once else ' as soon as Redis is back'}")
+
+
+async def _let_go(core: Core, merchant_id: str) -> bool:
+    """A person has put a shop right: its runs need not wait until they ask again. False if nothing held them up."""
+    from app.db.shop_views import list_waiting
+    from app.enqueue import try_promote
+
+    freed = await core.shop_limits.unpark(merchant_id, _who())
+    if freed:
+        await try_promote(core.bull, await list_waiting(core.database, merchant_id))
+    return freed
 
 
 def _who() -> str:

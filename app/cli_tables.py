@@ -89,6 +89,12 @@ class Screen:
         )
         self._table(("stage", "waiting", "active", "failed", ""), rows, numeric={"waiting", "active", "failed"})
         self.say(", ".join(f"{count} {state}" for state, count in sorted(totals.runs.items())) or "no runs yet")
+        for shop in totals.shops:
+            what = "is parked" if shop.parked else "fails and is left alone"
+            since = f" since {shop.since:%Y-%m-%d %H:%M}" if shop.since else ""
+            self.say(f"shop {shop.shop_domain} {what}{since}, {shop.waiting} runs wait: {shop.reason}", "red")
+            if shop.parked:
+                self.say(f"    when it is put right: `python -m app merchants unpark {shop.merchant_id}`")
 
     def order(self, order: ExtractedOrder) -> None:
         """A document as it was read."""

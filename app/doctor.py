@@ -7,8 +7,10 @@ from typing import TYPE_CHECKING, Literal
 
 from sqlalchemy import text
 
+from app.adapters.shopify.scopes import missing
 from app.consumers import foreign_consumers
 from app.db import migrate
+from app.db.shop_views import KnownShop, list_known
 from app.server_checks import check_server, read_info
 from pipeline import flow
 from pipeline.errors import PipelineError
@@ -32,7 +34,8 @@ class Check:
 async def examine(core: Core) -> list[Check]:
     """Every check. A server that does not answer is one failure, not many."""
     checks = [_settings(core)]
-    for server, looks in (("redis", (_redis, _queues, _consumers)), ("postgres", (_postgres, _schema, _merchants))):
+    postgres = (_postgres, _schema, _merchants, _shops)
+    for server, looks in (("redis", (_redis, _queues, _consumers)), ("postgres", postgres)):
         try:
             for look in looks:
                 checks += await look(core)
@@ -104,6 +107,34 @@ async def _merchants(core: Core) -> list[Check]:
     if not known:
         return [Check("warn", "merchants", "there are none: every order would fail; `python -m app merchants add`")]
     return [Check("ok", "merchants", f"{len(known)} known")]
+
+
+async def _shops(core: Core) -> list[Check]:
+    """Each connected shop, as it last described itself to a worker."""
+    if (await migrate.current(core.database) or "") < migrate.OLDEST_ACCEPTED:
+        return []
+    return [check for shop in await list_known(core.database) for check in shop_checks(shop)]
+
+
+def shop_checks(shop: KnownShop) -> list[Check]:
+    """What is wrong with one shop: held up, another version than was asked for, scopes that are missing."""
+    name, checks = shop.shop_domain, []
+    if shop.parked_reason:
+        advice = f"put it right, then `python -m app merchants unpark {shop.merchant_id}`"
+        checks.append(Check("fail", "shop", f"{name} is parked: {shop.parked_reason}; {advice}"))
+    elif shop.tripped_reason:
+        checks.append(Check("warn", "shop", f"{name} fails and is left alone for a while: {shop.tripped_reason}"))
+    if shop.version_served != shop.version_asked:
+        asked = f"was asked for version {shop.version_asked} and served {shop.version_served}"
+        advice = "that one has expired, or is not out yet: set SHOPIFY_API_VERSION"
+        checks.append(Check("warn", "shop", f"{name} {asked}; {advice}"))
+    lacks = missing(shop.scopes) if shop.scopes_at else []
+    checks += [Check("warn" if one.needed else "ok", "shop", f"{name} lacks scope {one}") for one in lacks]
+    if not shop.scopes_at:
+        checks.append(
+            Check("ok", "shop", f"{name} has not been asked for its scopes yet; a worker does when it starts")
+        )
+    return checks or [Check("ok", "shop", f"{name} answers, grants every scope we use")]
 
 
 def _numbers(version: str) -> tuple[int, ...]:

@@ -16,11 +16,12 @@ import structlog
 from app import stop_signals
 from app.admin.metrics import Metrics
 from app.admin.server import CannotServeError, serve_admin
-from app.bootstrap import open_worker
+from app.bootstrap import open_shops, open_worker
 from app.core import Core, open_core
 from app.db import migrate
 from app.server_checks import check_server
 from app.settings import Settings, SettingsError
+from app.shop_check import check_shops
 from app.watchdog import Limits, Watchdog, leave_within
 from pipeline import flow
 from pipeline.errors import Temporary
@@ -99,12 +100,19 @@ async def work(core: Core, stop: Stop, *, started: Callable[[str], None] = lambd
                     _log.info("worker started", worker=core.name, stages=list(core.settings.stage_names))
                     stop.worker = worker
                     tasks.start_soon(watchdog.run)
+                    tasks.start_soon(look_at_shops, core)
                     await worker.run()
             else:
                 _log.info("serving the page only", worker=core.name)
                 tasks.start_soon(watchdog.run)
                 await stop.heard.wait()
         tasks.cancel_scope.cancel()
+
+
+async def look_at_shops(core: Core) -> None:
+    """Say which scopes are missing; beside the work, which waits for no shop."""
+    async with open_shops(core) as shops:
+        await check_shops(core, shops)
 
 
 def watchdog_of(settings: Settings, worker: Worker, metrics: Metrics) -> Watchdog:

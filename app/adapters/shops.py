@@ -15,7 +15,6 @@ from app.adapters.shopify.shop import CustomIds, ShopifyShop
 from pipeline.clock import Clock
 from pipeline.contract import Reject
 from pipeline.domain.merchant import Merchant
-from pipeline.ports import Shop
 
 FindCredentials = Callable[[Merchant], Awaitable[ShopCredentials | None]]
 """Where a merchant's shop is and what opens it; None when none is connected."""
@@ -38,7 +37,7 @@ class Shops:
         self._known: dict[str, tuple[ShopCredentials, ShopClient, CustomIds]] = {}
         self._bounds: dict[str, ShopBounds] = {}
 
-    async def of(self, merchant: Merchant, tell: Tell = tell_nobody) -> Shop:
+    async def of(self, merchant: Merchant, tell: Tell = tell_nobody) -> ShopifyShop:
         """A client for that merchant's shop, which says through `tell` when it waits for the shop's points.
 
         Raises Reject("no_shop") when none is connected, VendorUnavailable when it may not be called now.

@@ -137,7 +137,7 @@ def events_router(feed: Feed) -> APIRouter:
 
 
 def totals_json(totals: views.Totals) -> dict[str, Any]:
-    """The totals as the page wants them: one entry a stage, in flow order."""
+    """The totals as the page wants them: one entry a stage, in flow order, and the shops that are held up."""
     return {
         "runs": dict(totals.runs),
         "stages": [
@@ -150,6 +150,7 @@ def totals_json(totals: views.Totals) -> dict[str, Any]:
             }
             for queue in flow.NAMES
         ],
+        "shops": [shop.model_dump(mode="json") for shop in totals.shops],
     }
 
 

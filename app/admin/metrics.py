@@ -53,6 +53,9 @@ class Metrics:
         self._due = self._gauge("runs_due", "Runs whose next stage this is, of all replicas", "queue")
         self._failed = self._gauge("runs_failed", "Runs that failed at this stage, of all replicas", "queue")
         self._oldest = self._gauge("oldest_due_seconds", "How long the run that waited longest has been waiting")
+        self._parked = self._gauge("shops_parked", "Shops that wait for a person, of all replicas")
+        self._tripped = self._gauge("shops_tripped", "Shops that fail and are left alone for a while, of all replicas")
+        self._held_up = self._gauge("runs_held_up", "Runs whose next stage calls a shop that is parked or fails")
         self._database = self._gauge("database_up", "1 if Postgres answered at the scrape")
 
     def attempt_settled(self, queue: str, outcome: enum.Enum | str, seconds: float | None = None) -> None:
@@ -92,6 +95,9 @@ class Metrics:
             for name, count in counts.items():
                 gauge.labels(name).set(count)
         self._oldest.set(totals.oldest_due_s)
+        self._parked.set(sum(shop.parked for shop in totals.shops))
+        self._tripped.set(sum(not shop.parked for shop in totals.shops))
+        self._held_up.set(sum(shop.waiting for shop in totals.shops))
 
     def render(self) -> bytes:
         """The exposition, in Prometheus' text format."""

@@ -17,7 +17,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from app.adapters.shopify.limits import PARKED_S, PROBE_S, Admission, Closed, cool_down_s
 from app.adapters.shopify.points import Ask, Bucket, Grant, fresh, reserve
 from app.db.session import Database
-from app.db.tables import shop_points, shop_states
+from app.db.tables import audit, shop_points, shop_states
 
 _log = structlog.get_logger(__name__)
 
@@ -149,10 +149,14 @@ class PostgresShopLimits:
         if freed.rowcount:
             _log.info("shop answers again", merchant_id=merchant_id)
 
-    async def unpark(self, merchant_id: str) -> bool:
+    async def unpark(self, merchant_id: str, who: str) -> bool:
         """A person has put the shop right. False if nothing held its runs up."""
         async with self._database.transaction() as connection:
             freed = await unpark(connection, merchant_id)
+            if freed:
+                await connection.execute(
+                    insert(audit).values(who=who, action="unpark", details={"merchant_id": merchant_id})
+                )
         if freed:
             _log.info("shop unparked", merchant_id=merchant_id)
         return freed
@@ -165,11 +169,15 @@ class PostgresShopLimits:
 
     async def granted(self, merchant_id: str, scopes: Collection[str]) -> bool:
         """Write down the scopes the shop granted; whether that is news."""
-        return await self._write_if_new(merchant_id, scopes=sorted(scopes), scopes_at=func.now())
+        is_news = await self._write_if_new(merchant_id, scopes=sorted(scopes))
+        async with self._database.transaction() as connection:
+            await connection.execute(
+                update(shop_states).where(shop_states.c.merchant_id == merchant_id).values(scopes_at=func.now())
+            )
+        return is_news
 
     async def _write_if_new(self, merchant_id: str, **values: Any) -> bool:
-        told = {name: value for name, value in values.items() if name != "scopes_at"}
-        differs = or_(*(shop_states.c[name].is_distinct_from(value) for name, value in told.items()))
+        differs = or_(*(shop_states.c[name].is_distinct_from(value) for name, value in values.items()))
         async with self._database.transaction() as connection:
             done = await connection.execute(
                 insert(shop_states)

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from sqlalchemy import Select, and_, func, literal, or_, select, tuple_
 
 from app.db.errors import InvalidError
+from app.db.shop_views import HeldUpShop, held_up
 from app.db.tables import (
     audit,
     documents,
@@ -217,6 +218,7 @@ class Totals:
     oldest_due_s: float
     """How long the run that has waited longest has been waiting, without those that wait for their shop's turn."""
     paused: frozenset[str]
+    shops: tuple[HeldUpShop, ...] = ()
 
 
 async def list_runs(
@@ -330,6 +332,7 @@ async def totals(database: Database) -> Totals:
             failed=await _counts(connection, failed),
             oldest_due_s=float(await connection.scalar(waited) or 0),
             paused=frozenset(await connection.scalars(select(queue_pauses.c.queue))),
+            shops=tuple(await held_up(connection)),
         )
 
 

@@ -126,6 +126,28 @@ def test_approving_names_the_stage_and_enqueues_its_job(cli: Cli, having: Any, r
     assert "it is running" in again.stderr
 
 
+def test_a_shop_that_is_put_right_lets_its_runs_go_at_once(cli: Cli, having: Any, redis_admin: redis.Redis) -> None:
+    having(lambda given: given.merchant())
+    having(lambda given: given.run("r", due_stage="shopify-sync", job_id="po-r-shopify-sync-0"))
+    having(lambda given: given.insert(tables.shop_states, merchant_id="m1", parked_reason="connect it again"))
+    assert cli("doctor").exit_code == 0, "the token is not stored here, so the shop is not connected"
+    assert "1 runs wait: connect it again" in cli("status").output
+    job = {
+        "name": "__default__",
+        "data": "{}",
+        "opts": "{}",
+        "timestamp": "1700000000000",
+        "delay": "0",
+        "priority": "0",
+    }
+    redis_admin.hset("bull:shopify-sync:po-r-shopify-sync-0", mapping=job)
+    redis_admin.zadd("bull:shopify-sync:delayed", {"po-r-shopify-sync-0": 9e15})
+    assert cli("merchants", "unpark", "m1").exit_code == 0
+    assert redis_admin.lrange("bull:shopify-sync:wait", 0, -1) == ["po-r-shopify-sync-0"]
+    assert cli("merchants", "unpark", "m1").exit_code == 1
+    assert "there is no merchant" in cli("merchants", "unpark", "m2").stderr
+
+
 def test_who_used_the_terminal_is_in_the_audit(cli: Cli, having: Any) -> None:
     having(lambda given: given.run("r", due_stage="ai-parsing"))
     assert cli("cancel", "r").exit_code == 0

@@ -58,6 +58,7 @@ class ShopBounds:
         self.circuit = Circuit(merchant_id, shop, limits, clock)
         self.budget = Budget(merchant_id, limits, clock)
         self.version: tuple[str, str] | None = None
+        self.scopes: frozenset[str] | None = None
 
 
 class ShopClient:
@@ -102,6 +103,16 @@ class ShopClient:
                 reason = f"{operation}: the shop throttles us although its points should suffice"
                 raise VendorUnavailable(reason, retry_after_s=WAIT_S_MAX, patient=True)
             await self._clock.sleep(AGAIN_S)
+
+    async def granted(self, scopes: frozenset[str]) -> None:
+        """Write down what the shop granted, so that people see it without asking the shop."""
+        if scopes == self._bounds.scopes:
+            return
+        try:
+            await self._bounds.limits.granted(self._bounds.merchant_id, scopes)
+        except DatabaseUnavailable:
+            return  # the next run says so
+        self._bounds.scopes = scopes
 
     async def upload(self, url: str, fields: Sequence[tuple[str, str]], name: str, mime: str, content: bytes) -> None:
         """Post a file to a staged upload target, its form fields first and in the order given. Carries no token.

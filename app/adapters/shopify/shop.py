@@ -62,7 +62,7 @@ class ShopifyShop:
     async def facts(self) -> ShopFacts:
         """Currency, location and scopes; makes sure our custom-id metafield definition exists."""
         data = await self._client.call(operations.SHOP_FACTS)
-        scopes = frozenset(scope["handle"] for scope in data["currentAppInstallation"]["accessScopes"])
+        scopes = await self._granted(data)
         await self._custom_ids.ensure()
         locations = await self._locations(scopes)
         location_id, note = self._choose_location(locations)
@@ -74,6 +74,15 @@ class ShopifyShop:
             scopes=scopes,
             location_names={node["id"]: node["name"] for node in locations or ()},
         )
+
+    async def scopes(self) -> frozenset[str]:
+        """What the app was granted in this shop. Changes nothing."""
+        return await self._granted(await self._client.call(operations.SHOP_FACTS))
+
+    async def _granted(self, facts: Mapping[str, Any]) -> frozenset[str]:
+        scopes = frozenset(scope["handle"] for scope in facts["currentAppInstallation"]["accessScopes"])
+        await self._client.granted(scopes)
+        return scopes
 
     async def find_product(self, draft_id: str) -> ShopProduct | None:
         """The product carrying our custom id."""

@@ -1,8 +1,8 @@
-// The eleven stages, with what waits, runs and died at each.
+// The eleven stages, with what waits, runs and died at each; and the shops that hold runs up.
 
 import { find, make } from "./dom.js";
 
-export function showTotals({ runs, stages }) {
+export function showTotals({ runs, stages, shops }) {
   find("totals").textContent = Object.entries(runs)
     .map(([state, count]) => `${count} ${state.replace("_", " ")}`).join(", ");
   find("stages").replaceChildren(...stages.map((stage) =>
@@ -12,4 +12,8 @@ export function showTotals({ runs, stages }) {
       make("span", {}, `${stage.active} active`),
       make("span", { class: stage.failed ? "failed" : null }, `${stage.failed} failed`),
       ...(stage.paused ? [make("span", { class: "paused" }, "paused")] : []))));
+  find("shops").replaceChildren(...shops.map((shop) =>
+    make("li", { class: shop.parked ? "failed" : "needs_review" },
+      `${shop.shop_domain} ${shop.parked ? "is parked" : "fails and is left alone"}, ` +
+      `${shop.waiting} runs wait: ${shop.reason}`)));
 }

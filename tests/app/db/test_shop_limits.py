@@ -56,7 +56,7 @@ def kept(request: pytest.FixtureRequest) -> Kept:
             await connection.execute(update(shop_states).values(ask_at=shop_states.c.ask_at - passed))
             await connection.execute(update(shop_points).values(level_at=shop_points.c.level_at - passed))
 
-    return Kept(postgres, later, lambda: postgres.unpark(MERCHANT))
+    return Kept(postgres, later, lambda: postgres.unpark(MERCHANT, "ann"))
 
 
 async def test_a_shop_nobody_knows_anything_about_is_open(kept: Kept) -> None:
@@ -186,8 +186,8 @@ async def test_each_change_of_state_is_one_event(database: Database) -> None:
         await limits.answered(MERCHANT, "ShopFacts", probe=True)
         for _ in range(3):
             await limits.park(MERCHANT, "connect it again")
-        await limits.unpark(MERCHANT)
-        await limits.unpark(MERCHANT)
+        await limits.unpark(MERCHANT, "ann")
+        await limits.unpark(MERCHANT, "ann")
     assert [one["event"] for one in logs] == [
         "shop circuit opened",
         "shop answers again",
