@@ -92,7 +92,7 @@ class Screen:
         for shop in totals.shops:
             what = "is parked" if shop.parked else "fails and is left alone"
             since = f" since {shop.since:%Y-%m-%d %H:%M}" if shop.since else ""
-            self.say(f"shop {shop.shop_domain} {what}{since}, {shop.waiting} runs wait: {shop.reason}", "red")
+            self.say(f"shop {shop.shop_domain} {what}{since}, runs waiting: {shop.waiting}: {shop.reason}", "red")
             if shop.parked:
                 self.say(f"    when it is put right: `python -m app merchants unpark {shop.merchant_id}`")
 

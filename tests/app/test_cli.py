@@ -131,7 +131,7 @@ def test_a_shop_that_is_put_right_lets_its_runs_go_at_once(cli: Cli, having: Any
     having(lambda given: given.run("r", due_stage="shopify-sync", job_id="po-r-shopify-sync-0"))
     having(lambda given: given.insert(tables.shop_states, merchant_id="m1", parked_reason="connect it again"))
     assert cli("doctor").exit_code == 0, "the token is not stored here, so the shop is not connected"
-    assert "1 runs wait: connect it again" in cli("status").output
+    assert "runs waiting: 1: connect it again" in cli("status").output
     job = {
         "name": "__default__",
         "data": "{}",

@@ -15,5 +15,5 @@ export function showTotals({ runs, stages, shops }) {
   find("shops").replaceChildren(...shops.map((shop) =>
     make("li", { class: shop.parked ? "failed" : "needs_review" },
       `${shop.shop_domain} ${shop.parked ? "is parked" : "fails and is left alone"}, ` +
-      `${shop.waiting} runs wait: ${shop.reason}`)));
+      `runs waiting: ${shop.waiting}: ${shop.reason}`)));
 }
