@@ -39,6 +39,8 @@ class Bucket:
     restore_rate: float
     refusals: int = 0
     """Requests it could not pay for: what a well-behaved client never sees."""
+    used: float = 0.0
+    """Points spent in all, without those given back."""
     level: float = field(init=False)
     filled_at: float = field(default_factory=monotonic)
 
@@ -51,11 +53,13 @@ class Bucket:
         if self.level < points:
             return False
         self.level -= points
+        self.used += points
         return True
 
     def give_back(self, points: float) -> None:
         """Return what was requested and not used."""
         self.level = min(self.size, self.level + points)
+        self.used -= points
 
     def status(self) -> dict[str, float]:
         """Shopify's `throttleStatus`."""

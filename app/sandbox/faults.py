@@ -5,6 +5,7 @@ Each kind names its fact: [D] Shopify's documentation, [C] captured answers, [J]
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -66,6 +67,8 @@ class Faults:
     """The orders not yet used up, by shop; a restart forgets them."""
 
     ordered: dict[str, list[Fault]] = field(default_factory=dict)
+    met: Counter[str] = field(default_factory=Counter)
+    """How many calls went wrong, by shop."""
 
     def order(self, domain: str, faults: list[Fault]) -> None:
         """Add to what will go wrong; an empty list clears it."""
@@ -78,6 +81,7 @@ class Faults:
         for fault in self.ordered.get(domain, []):
             if fault.count > 0 and (fault.operation == "*" or fault.operation in operations):
                 fault.count -= 1
+                self.met[domain] += 1
                 return fault
         return None
 

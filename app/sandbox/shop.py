@@ -170,7 +170,13 @@ class ShopServer:
         shop = self.store.shops.get(request.path_params["shop"])
         if shop is None:
             return JSONResponse({"errors": "Not Found"}, 404)
-        return JSONResponse({**shop_view(shop, now()), "throttled": self.gateway.bucket(shop).refusals})
+        bucket = self.gateway.bucket(shop)
+        counted = {
+            "throttled": bucket.refusals,
+            "points_used": bucket.used,
+            "faults_met": self.faults.met[shop.domain],
+        }
+        return JSONResponse({**shop_view(shop, now()), **counted})
 
     async def order_faults(self, request: Request) -> Response:
         """Order failures: one object, or a list of them; an empty list clears all."""
