@@ -15,6 +15,7 @@ from typing import Any, Protocol
 from pipeline.domain.merchant import Merchant
 from pipeline.domain.purchase_order import ExtractedOrder
 from pipeline.domain.results import Draft, EnrichedLine, NormalizedLine, PricedLine
+from pipeline.domain.shop import ShopProduct, ShopVariant
 from pipeline.domain.standing import OrderStanding
 
 # --------------------------------------------------------------------------------- documents and reading
@@ -280,28 +281,6 @@ class ShopFacts:
 
 
 @dataclass(frozen=True, slots=True)
-class ShopVariant:
-    """A variant as the shop has it."""
-
-    id: str
-    inventory_item_id: str
-    sku: str
-    barcode: str
-    options: Mapping[str, str]
-    product_id: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class ShopProduct:
-    """A product as the shop has it."""
-
-    id: str
-    title: str
-    status: str
-    variants: tuple[ShopVariant, ...]
-
-
-@dataclass(frozen=True, slots=True)
 class ShopMedia:
     """A picture on a product. `status` is UPLOADED, PROCESSING, READY or FAILED.
 
@@ -339,16 +318,28 @@ class Shop(Protocol):
         """The product of that id with all its variants; None when the merchant deleted it."""
         ...
 
-    async def find_variants(self, *, sku: str = "", barcode: str = "") -> Sequence[ShopVariant]:
-        """Variants with that SKU or barcode (neither is unique in Shopify)."""
+    async def find_variants(self, *, skus: Sequence[str] = (), barcodes: Sequence[str] = ()) -> Sequence[ShopVariant]:
+        """Variants that carry one of the SKUs or barcodes, exactly (neither is unique in Shopify).
+
+        What was written a moment ago may be missing: the search lags writes. Raises VendorRefused("too_common")
+        when more are found than can be looked at.
+        """
+        ...
+
+    async def list_vanished(self, ids: Sequence[str]) -> frozenset[str]:
+        """Which of these products and variants are no longer in the shop."""
+        ...
+
+    async def link(self, product_id: str, draft_id: str) -> None:
+        """Put our custom id on a product that carries none; touches nothing else. One that has one keeps it."""
         ...
 
     async def create_product(self, draft: Draft) -> ShopProduct:
         """Create a DRAFT product with our custom id, tracked, DENY, without quantities. Once per draft."""
         ...
 
-    async def add_variants(self, product_id: str, draft: Draft, variant_ids: Sequence[str]) -> ShopProduct:
-        """Add the draft's variants of those ids to an existing product; touches nothing else."""
+    async def add_variants(self, product: ShopProduct, draft: Draft, variant_ids: Sequence[str]) -> ShopProduct:
+        """Add the draft's variants of those ids to an existing product, in its words; touches nothing else."""
         ...
 
     async def set_costs(self, product_id: str, costs: Mapping[str, Decimal]) -> None:

@@ -11,7 +11,8 @@ from app.adapters.shopify.budget import Tell, tell_nobody
 from app.adapters.shopify.client import ShopBounds, ShopClient, ShopCredentials
 from app.adapters.shopify.limits import ShopLimits
 from app.adapters.shopify.price import Prices
-from app.adapters.shopify.shop import CustomIds, ShopifyShop
+from app.adapters.shopify.products import CustomIds
+from app.adapters.shopify.shop import ShopifyShop
 from pipeline.clock import Clock
 from pipeline.contract import Reject
 from pipeline.domain.merchant import Merchant

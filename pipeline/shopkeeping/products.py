@@ -12,11 +12,13 @@ from decimal import Decimal
 from typing import Any
 
 from pipeline.contract import Reject, StageInput
+from pipeline.domain.matching import match_variants
 from pipeline.domain.merchant import CostPolicy
 from pipeline.domain.results import Draft, SyncedProduct, SyncedVariant
+from pipeline.domain.shop import ShopProduct, ShopVariant
 from pipeline.effects import Answer, Ledger
 from pipeline.errors import VendorRefused
-from pipeline.ports import Effect, Shop, ShopProduct, ShopVariant, StoredDraft
+from pipeline.ports import Effect, Shop, StoredDraft
 
 
 class Products:
@@ -85,26 +87,26 @@ class Products:
     ) -> Answer:
         """Variants an existing product lacks. The merchant may have added one of them by hand: look first."""
 
-        async def look() -> dict[str, ShopVariant]:
+        async def look() -> tuple[ShopProduct, dict[str, ShopVariant]]:
             product = await shop.find_by_id(product_id)
             if product is None:
                 message = f"“{draft.plan.title}” was deleted in the shop; restore it there or reprocess the order"
                 raise Reject("product_deleted", message)
-            return match_variants(draft, product)
+            return product, match_variants(draft, product)
 
         def answer(found: Mapping[str, ShopVariant]) -> Answer:
             return {"variants": {one: _place_of(found[one]) for one in missing}}
 
         async def ask(_effect: Effect) -> Answer | None:
-            found = await look()
+            _, found = await look()
             return answer(found) if found.keys() >= set(missing) else None
 
         async def add(_parameters: Mapping[str, Any]) -> Answer:
-            found = await look()
+            product, found = await look()
             lacking = [one for one in missing if one not in found]
             if lacking:
                 given.still_ours()
-                found = match_variants(draft, await shop.add_variants(product_id, draft, lacking))
+                found = match_variants(draft, await shop.add_variants(product, draft, lacking))
             if not found.keys() >= set(missing):
                 raise VendorRefused(f"the shop did not keep all variants of “{draft.plan.title}”", code="variants")
             return answer(found)
@@ -134,22 +136,6 @@ class Products:
         await self._ledger.once(given, key, parameters, call=call, ask=ask)
 
 
-def match_variants(draft: Draft, product: ShopProduct) -> dict[str, ShopVariant]:
-    """The draft's variants found on a product, by options; by SKU where the merchant renamed an option.
-
-    A product without options has one variant and so has its draft. Each of the shop's variants is used once.
-    """
-    free = list(product.variants)
-    found: dict[str, ShopVariant] = {}
-    for one in draft.variants:
-        same = [variant for variant in free if _folded(variant.options) == _folded(one.plan.options)]
-        same = same or [variant for variant in free if one.plan.sku and variant.sku == one.plan.sku]
-        if len(same) == 1:
-            found[one.id] = same[0]
-            free.remove(same[0])
-    return found
-
-
 def _with_costs_allowed(draft: Draft, policy: CostPolicy) -> Draft:
     """The draft as it may be created: without costs where the merchant wants none written."""
     if policy is not CostPolicy.NEVER:
@@ -167,7 +153,3 @@ def _created(draft: Draft, product: ShopProduct) -> Answer:
 
 def _place_of(variant: ShopVariant) -> list[str]:
     return [variant.id, variant.inventory_item_id]
-
-
-def _folded(options: Mapping[str, str]) -> dict[str, str]:
-    return {name.strip().casefold(): value.strip().casefold() for name, value in options.items()}

@@ -3,5 +3,6 @@
 operations   what we say: one GraphQL document per operation, each validated against the published contract
 throttle     how fast: the shop's points bucket, as the shop last reported it
 client       how it is said: one request, one deadline, and a vendor's answer turned into our errors
+products     what it means for products: found, created once, given the variants they lack
 shop         what it means: the port, in terms of the operations
 """

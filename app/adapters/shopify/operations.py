@@ -23,7 +23,10 @@ fragment ProductFields on Product {
   id
   title
   status
-  variants(first: 50, after: $after) {
+  vendor
+  options { name optionValues { name } }
+  metafield(namespace: "po_pipeline", key: "draft_id") { value }
+  variants(first: $first, after: $after) {
     nodes { ...VariantFields }
     pageInfo { hasNextPage endCursor }
   }
@@ -54,9 +57,15 @@ mutation DefineCustomId($definition: MetafieldDefinitionInput!) {
 }
 """
 
+CUSTOM_ID_TYPE = """
+query CustomIdType($identifier: MetafieldDefinitionIdentifierInput!) {
+  metafieldDefinition(identifier: $identifier) { type { name } }
+}
+"""
+
 FIND_PRODUCT = (
     """
-query FindProduct($identifier: ProductIdentifierInput!, $after: String) {
+query FindProduct($identifier: ProductIdentifierInput!, $first: Int!, $after: String) {
   productByIdentifier(identifier: $identifier) { ...ProductFields }
 }
 """
@@ -65,19 +74,39 @@ query FindProduct($identifier: ProductIdentifierInput!, $after: String) {
 
 FIND_VARIANTS = (
     """
-query FindVariants($query: String!) {
-  productVariants(first: 50, query: $query) {
+query FindVariants($query: String!, $after: String) {
+  productVariants(first: 50, after: $after, query: $query) {
     nodes { ...VariantFields product { id } }
+    pageInfo { hasNextPage endCursor }
   }
 }
 """
     + _VARIANT
 )
 
-CREATE_PRODUCT = """
-mutation CreateProduct($identifier: ProductSetIdentifiers!, $input: ProductSetInput!) {
+NODES = """
+query Nodes($ids: [ID!]!) {
+  nodes(ids: $ids) { id }
+}
+"""
+
+CREATE_PRODUCT = (
+    """
+mutation CreateProduct(
+  $identifier: ProductSetIdentifiers!, $input: ProductSetInput!, $first: Int!, $after: String
+) {
   productSet(identifier: $identifier, input: $input, synchronous: true) {
-    product { id }
+    product { ...ProductFields }
+    userErrors { code field message }
+  }
+}
+"""
+    + _PRODUCT
+)
+
+LINK_PRODUCT = """
+mutation LinkProduct($metafields: [MetafieldsSetInput!]!) {
+  metafieldsSet(metafields: $metafields) {
     userErrors { code field message }
   }
 }
@@ -156,9 +185,12 @@ ALL = (
     SHOP_FACTS,
     LOCATIONS,
     DEFINE_CUSTOM_ID,
+    CUSTOM_ID_TYPE,
     FIND_PRODUCT,
     FIND_VARIANTS,
+    NODES,
     CREATE_PRODUCT,
+    LINK_PRODUCT,
     ADD_VARIANTS,
     SET_COSTS,
     ADJUST_QUANTITIES,

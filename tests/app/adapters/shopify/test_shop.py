@@ -98,16 +98,16 @@ async def test_a_product_with_more_variants_than_a_page_is_read_whole(shop: Shop
 
 async def test_variants_are_found_by_exact_sku_only(shop: Shop) -> None:
     await shop.create_product(make_draft("mug", {"S": 1, "SX": 2}))
-    found = await shop.find_variants(sku="mug-S")
+    found = await shop.find_variants(skus=["mug-S"])
     assert [one.sku for one in found] == ["mug-S"]
-    assert await shop.find_variants(barcode="4006381333931") == []
+    assert await shop.find_variants(barcodes=["4006381333931"]) == []
 
 
 async def test_a_variant_added_by_hand_is_refused_not_doubled(shop: Shop) -> None:
     draft = make_draft("mug", {"S": 1})
     product = await shop.create_product(draft)
     with pytest.raises(VendorRefused):
-        await shop.add_variants(product.id, draft, [draft.variants[0].id])
+        await shop.add_variants(product, draft, [draft.variants[0].id])
 
 
 async def test_one_key_changes_a_quantity_once(shop: Shop, sandbox: SandboxShop) -> None:
