@@ -48,6 +48,12 @@ class SandboxShop:
         fault = {"operation": operation, "kind": kind, "count": count, "seconds": seconds}
         (await self.http.post(f"{self.address}/shops/{DOMAIN}/faults", json=fault)).raise_for_status()
 
+    async def edit(self, do: str, **given: Any) -> str:
+        """The merchant edits something in the admin; the id of what was touched."""
+        response = await self.http.post(f"{self.address}/shops/{DOMAIN}/edits", json={"do": do, **given})
+        response.raise_for_status()
+        return str(response.json()["ids"][0])
+
     async def change(self, **shop: Any) -> None:
         """Set the token, the scopes or the settings of the shop."""
         body = {"domain": DOMAIN, "token": TOKEN, "settings": {"processing_s": 0.05}} | shop

@@ -32,6 +32,7 @@ Kind = Literal[
     # After it was executed: the effect has happened, and the caller is not told.
     "timeout_after_success",
     "error_502_after_success",
+    "refused",  # 200 with one user error of `code`, and nothing is written [C]
     # After it was executed, half told: `data` and `errors` together (GraphQL specification, 7.1.2).
     "partial_error",
 ]
@@ -58,6 +59,8 @@ class Fault(BaseModel):
     operation: str = "*"
     kind: Kind
     count: int = 1
+    code: str = "INVALID_INPUT"
+    """What a refused mutation's one user error says; nothing is written."""
     seconds: float = 0.0
     """How long a slow call takes or one hangs, and what a 429 or 503 names as Retry-After."""
 

@@ -257,7 +257,7 @@ def _choice(options: list[Args], entry: Args) -> dict[str, str]:
 
 
 def _create(shop: Shop, given: Args) -> Product:
-    handle = slug(given["handle"]) if given.get("handle") else _free_handle(shop, slug(given["title"]))
+    handle = slug(given["handle"]) if given.get("handle") else free_handle(shop, slug(given["title"]))
     product = Product(id=shop.new_id("Product"), title=given["title"], handle=handle, vendor=shop.name)
     shop.products[product.id] = product
     shop.products_created += 1
@@ -348,7 +348,7 @@ def slug(text: str) -> str:
     return re.sub(r"[^\w]+|_+", "-", text.lower()).strip("-") or "product"
 
 
-def _free_handle(shop: Shop, handle: str) -> str:
+def free_handle(shop: Shop, handle: str) -> str:
     """A generated handle that is taken gets -1, one that ends in a number the next number."""
     while shop.product_by_handle(handle) is not None:
         numbered = re.fullmatch(r"(.*)-(\d+)", handle)

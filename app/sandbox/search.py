@@ -14,6 +14,10 @@ if TYPE_CHECKING:
 Term = tuple[str, str]
 _TERM = re.compile(r"""(\w+):(?:"((?:[^"\\]|\\.)*)"|'((?:[^'\\]|\\.)*)'|(\S+))""")
 
+_IN_WORDS = {"sku", "title", "vendor"}
+"""Shopify's search is fuzzy: text is indexed in words, so `sku:"A-1"` finds "A-1-XL" too (how far it goes is not
+settled); who wants the exact one compares again."""
+
 
 def matching_variants(call: Call, query: str | None) -> list[Variant]:
     """The variants a query finds; an SKU is not unique, so it may find several."""
@@ -68,7 +72,18 @@ def _holds(values: dict[str, set[str]], name: str, wanted: str) -> bool:
     held = {value.casefold() for value in values[name]}
     if wanted.endswith("*"):
         return any(value.startswith(wanted[:-1]) for value in held)
+    if name in _IN_WORDS:
+        return any(_phrase_in(_words(wanted), _words(value)) for value in held)
     return wanted in held
+
+
+def _words(text: str) -> list[str]:
+    return re.findall(r"\w+", text)
+
+
+def _phrase_in(phrase: list[str], words: list[str]) -> bool:
+    ends = range(len(phrase), len(words) + 1)
+    return bool(phrase) and any(words[end - len(phrase) : end] == phrase for end in ends)
 
 
 def _of_variant(variant: Variant) -> dict[str, set[str]]:

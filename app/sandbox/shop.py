@@ -15,9 +15,11 @@ from starlette.datastructures import UploadFile
 from starlette.responses import HTMLResponse, JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
 
+from app.sandbox.call import Call, UserErrors, user_error
 from app.sandbox.faults import AFTER_SUCCESS, STATUSES, Fault, Faults, half_told, refusal
 from app.sandbox.gateway import Charged, Gateway, GraphqlRequest, operation_names, throttled
 from app.sandbox.media import UPLOAD_MAX, receive_upload
+from app.sandbox.merchant import Edit
 from app.sandbox.page import render
 from app.sandbox.state import ALL_SCOPES, Settings, Shop, new_shop, now
 from app.sandbox.view import shop_view
@@ -37,6 +39,8 @@ UPLOAD = "stagedUpload"
 """What a fault calls an upload; it is no GraphQL operation."""
 
 _FAULTS: TypeAdapter[Fault | list[Fault]] = TypeAdapter(Fault | list[Fault])
+
+_EDITS: TypeAdapter[Edit | list[Edit]] = TypeAdapter(Edit | list[Edit])
 
 
 class ShopRequest(BaseModel):
@@ -86,6 +90,7 @@ class ShopServer:
             Route("/shops/{shop}/admin/api/{version}/graphql.json", self.graphql, methods=["POST"]),
             Route("/shops/{shop}/state", self.state),
             Route("/shops/{shop}/faults", self.order_faults, methods=["POST"]),
+            Route("/shops/{shop}/edits", self.edit, methods=["POST"]),
             Route("/uploads/{shop}/", self.post_upload, methods=["POST"]),
             Route("/uploads/{shop}/{key:path}", self.put_upload, methods=["PUT"]),
             Route("/files/{sha256}", self.file),
@@ -119,6 +124,9 @@ class ShopServer:
         fault = self.faults.take(shop.domain, operations)
         if fault is None:
             return await perform()
+        if fault.kind == "refused":
+            no = {"userErrors": [user_error(["input"], "Refused on order", fault.code)]}
+            return JSONResponse({"data": dict.fromkeys(operations, no)})
         if fault.kind not in AFTER_SUCCESS:
             return await self._refuse(shop, fault, operations) or await perform()
         answer = await perform()
@@ -187,6 +195,22 @@ class ShopServer:
         orders = given if isinstance(given, list) else [given]
         self.faults.order(request.path_params["shop"], orders)
         return JSONResponse({"ordered": len(orders)}, 201)
+
+    async def edit(self, request: Request) -> Response:
+        """What the merchant does in the admin meanwhile: one edit or a list of them; answers the ids touched."""
+        shop = self.store.shops.get(request.path_params["shop"])
+        if shop is None:
+            return JSONResponse({"errors": "Not Found"}, 404)
+        try:
+            given = _EDITS.validate_json(await request.body())
+            call = Call(shop, self.store, _address(request), now())
+            ids = [edit.apply(call) for edit in (given if isinstance(given, list) else [given])]
+        except ValidationError as error:
+            return JSONResponse({"errors": json.loads(error.json(include_url=False))}, 422)
+        except UserErrors as refused:
+            return JSONResponse({"errors": refused.errors}, 422)
+        self.store.save(shop)
+        return JSONResponse({"ids": ids}, 201)
 
     async def post_upload(self, request: Request) -> Response:
         """A POST target: multipart, all parameters first, `file` last, answered with 201."""
