@@ -183,13 +183,29 @@ class StoredVariant:
     inventory_item_id: str
 
 
+NEW_PRODUCT = "new"
+"""A person's choice: whatever the shop holds, this draft is an article of its own."""
+
+
 @dataclass(frozen=True, slots=True)
 class StoredDraft:
-    """A draft with its place in the shop and the quantities this run's order expects."""
+    """A draft with its place in the shop and the quantities this run's order expects.
+
+    `choice` is what a person decided it is: NEW_PRODUCT, a product's id, or empty; `choices` counts decisions, each of
+    which begins anew. `elsewhere` are products of other drafts of this merchant that share a GTIN with it.
+    """
 
     draft: Draft
     product_id: str
     variants: tuple[StoredVariant, ...]
+    choice: str = ""
+    choices: int = 0
+    elsewhere: tuple[str, ...] = ()
+
+    @property
+    def custom_id(self) -> str:
+        """What the product carries in the shop; another one after each decision, so that no old product answers."""
+        return f"{self.draft.id}-{self.choices}" if self.choices else self.draft.id
 
 
 @dataclass(frozen=True, slots=True)
@@ -281,6 +297,14 @@ class ShopFacts:
 
 
 @dataclass(frozen=True, slots=True)
+class StockValue:
+    """What the shop holds of a variant: one cost for all units, in its currency, and how many can be sold."""
+
+    unit_cost: Decimal | None
+    available: int
+
+
+@dataclass(frozen=True, slots=True)
 class ShopMedia:
     """A picture on a product. `status` is UPLOADED, PROCESSING, READY or FAILED.
 
@@ -310,7 +334,7 @@ class Shop(Protocol):
         """Currency, location and scopes; makes sure our custom-id metafield definition exists."""
         ...
 
-    async def find_product(self, draft_id: str) -> ShopProduct | None:
+    async def find_product(self, custom_id: str) -> ShopProduct | None:
         """The product carrying our custom id."""
         ...
 
@@ -330,16 +354,23 @@ class Shop(Protocol):
         """Which of these products and variants are no longer in the shop."""
         ...
 
-    async def link(self, product_id: str, draft_id: str) -> None:
+    async def link(self, product_id: str, custom_id: str) -> None:
         """Put our custom id on a product that carries none; touches nothing else. One that has one keeps it."""
         ...
 
-    async def create_product(self, draft: Draft) -> ShopProduct:
-        """Create a DRAFT product with our custom id, tracked, DENY, without quantities. Once per draft."""
+    async def create_product(self, draft: Draft, custom_id: str = "") -> ShopProduct:
+        """Create a DRAFT product with our custom id (the draft's own if none is given), tracked, DENY, no quantities.
+
+        Once per custom id: a repeat would overwrite what the merchant made of it.
+        """
         ...
 
     async def add_variants(self, product: ShopProduct, draft: Draft, variant_ids: Sequence[str]) -> ShopProduct:
         """Add the draft's variants of those ids to an existing product, in its words; touches nothing else."""
+        ...
+
+    async def stock_values(self, product_id: str) -> Mapping[str, StockValue]:
+        """Cost and units on hand of a product's variants, by variant id."""
         ...
 
     async def set_costs(self, product_id: str, costs: Mapping[str, Decimal]) -> None:

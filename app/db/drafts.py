@@ -10,6 +10,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from app.db.journal import earlier_outputs
 from app.db.session import Database
 from app.db.tables import draft_variants, images, product_drafts
+from pipeline.domain.identifiers import spellings
 from pipeline.domain.results import Draft, Drafts
 from pipeline.ports import StoredDraft, StoredImage, StoredVariant
 
@@ -25,18 +26,63 @@ class PostgresDrafts:
         async with self._database.transaction() as connection:
             drafts = await _drafts_of(connection, run_id)
             ids = [draft.id for draft in drafts]
-            products = await connection.execute(
-                select(product_drafts.c.id, product_drafts.c.product_id).where(product_drafts.c.id.in_(ids))
+            found = await connection.execute(
+                select(
+                    product_drafts.c.id,
+                    product_drafts.c.product_id,
+                    product_drafts.c.choice,
+                    product_drafts.c.choices,
+                ).where(product_drafts.c.id.in_(ids))
             )
-            product_ids: dict[str, str] = {row.id: row.product_id for row in products}
-            found = await connection.execute(select(draft_variants).where(draft_variants.c.draft_id.in_(ids)))
+            products = {row["id"]: row for row in found.mappings()}
+            places = await connection.execute(select(draft_variants).where(draft_variants.c.draft_id.in_(ids)))
             variants: dict[str, list[StoredVariant]] = {}
-            for row in found.mappings():
+            for row in places.mappings():
                 stored = StoredVariant(row["id"], row["variant_key"], row["variant_id"], row["inventory_item_id"])
                 variants.setdefault(row["draft_id"], []).append(stored)
+            elsewhere = await _elsewhere(connection, [one for one in drafts if not products[one.id]["product_id"]])
         return [
-            StoredDraft(draft, product_ids.get(draft.id, ""), tuple(variants.get(draft.id, ()))) for draft in drafts
+            StoredDraft(
+                draft,
+                products[draft.id]["product_id"],
+                tuple(variants.get(draft.id, ())),
+                products[draft.id]["choice"],
+                products[draft.id]["choices"],
+                elsewhere.get(draft.id, ()),
+            )
+            for draft in drafts
         ]
+
+
+async def _elsewhere(connection: AsyncConnection, drafts: Sequence[Draft]) -> dict[str, tuple[str, ...]]:
+    """Products of the same merchant's other drafts that hold one of these drafts' GTINs, by draft id.
+
+    The shop would find them too, but only once its index has caught up with what we wrote.
+    """
+    if not drafts:
+        return {}
+    mine, other = product_drafts.alias("mine"), product_drafts.alias("other")
+    found: dict[str, set[str]] = {}
+    for draft in drafts:
+        gtins = {code for one in draft.variants if one.plan.gtin for code in spellings(one.plan.gtin)}
+        if not gtins:
+            continue
+        rows = await connection.execute(
+            select(other.c.product_id)
+            .join(draft_variants, draft_variants.c.draft_id == other.c.id)
+            .join(mine, mine.c.merchant_id == other.c.merchant_id)
+            .where(
+                mine.c.id == draft.id,
+                other.c.id != draft.id,
+                other.c.product_id != "",
+                draft_variants.c.gtin.in_(gtins),
+                draft_variants.c.gtin != "",
+                draft_variants.c.variant_id != "",
+            )
+            .distinct()
+        )
+        found[draft.id] = set(rows.scalars())
+    return {name: tuple(sorted(products)) for name, products in found.items() if products}
 
 
 class PostgresImages:

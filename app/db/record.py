@@ -46,6 +46,8 @@ from pipeline.domain.results import (
 )
 
 BATCH = 1000
+BY_RULE = "auto"
+"""Who confirmed what no person has looked at."""
 _LINE_KEY = ("order_id", "revision", "position")
 _NAMESPACE = uuid.UUID("b0a5b6c1-52bd-4a0e-8f2a-8a1d3a6e2c55")
 
@@ -335,8 +337,13 @@ async def _synced(connection: AsyncConnection, run: Run, sync: ShopSync) -> None
         await connection.execute(
             update(product_drafts)
             .where(product_drafts.c.id == bindparam("draft"))
-            .values(product_id=bindparam("product"), updated_at=func.now()),
-            [{"draft": product.draft_id, "product": product.product_id} for product in products],
+            .values(
+                product_id=bindparam("product"),
+                # Said when the place became known; later orders know it and say nothing.
+                matched_by=func.coalesce(func.nullif(bindparam("by"), ""), product_drafts.c.matched_by),
+                updated_at=func.now(),
+            ),
+            [{"draft": one.draft_id, "product": one.product_id, "by": one.matched_by} for one in products],
         )
     if variants:
         await connection.execute(
@@ -383,15 +390,22 @@ async def _remember(connection: AsyncConnection, run: Run, draft_variant_ids: Se
         draft_variants.c.gtin,
         draft_variants.c.unit_cost,
         literal(run.merchant.settings.currency),
-        literal(run.approved_by or "auto"),
+        literal(run.approved_by or BY_RULE),
     ).join(product_drafts, product_drafts.c.id == draft_variants.c.draft_id)
     statement = insert(supplier_items).from_select(
         columns, source.where(draft_variants.c.id.in_(draft_variant_ids)).order_by(draft_variants.c.id)
     )
+    by_rule = statement.excluded.confirmed_by == BY_RULE
     await connection.execute(
         statement.on_conflict_do_update(
             index_elements=["supplier_id", "draft_variant_id"],
-            set_={"last_cost": statement.excluded.last_cost, "currency": statement.excluded.currency},
+            set_={
+                "last_cost": statement.excluded.last_cost,
+                "currency": statement.excluded.currency,
+                # A rule's word does not replace a person's.
+                "confirmed_by": case((by_rule, supplier_items.c.confirmed_by), else_=statement.excluded.confirmed_by),
+                "confirmed_at": case((by_rule, supplier_items.c.confirmed_at), else_=func.now()),
+            },
         )
     )
 

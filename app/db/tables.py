@@ -290,6 +290,11 @@ product_drafts = Table(
     _json("tags", "[]"),
     _json("option_names", "[]"),
     _words("product_id"),
+    # How a product of the merchant's own was recognised (gtin, sku, chosen); empty for those we created.
+    _words("matched_by"),
+    # What a person said the draft is: "new", a product's id, or nothing; and how often anybody has said so.
+    _words("choice"),
+    Column("choices", Integer, nullable=False, server_default="0"),
     Column("first_run_id", Text, nullable=False),
     _instant("created_at", now=True),
     _instant("updated_at", now=True),
@@ -310,6 +315,7 @@ draft_variants = Table(
     _words("variant_id"),
     _words("inventory_item_id"),
     UniqueConstraint("draft_id", "variant_key"),
+    Index("ix_draft_variants_gtin", "gtin", postgresql_where=text("gtin <> '' AND variant_id <> ''")),
 )
 
 supplier_items = Table(

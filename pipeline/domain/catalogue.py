@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 
+from pipeline.domain import limits
 from pipeline.domain.money import round_like
 from pipeline.domain.options import MAX_OPTIONS, Options
 from pipeline.domain.placing import KnownItem, Place, place_lines
@@ -21,7 +22,6 @@ from pipeline.domain.results import (
 )
 from pipeline.domain.wording import TEXT_LIMIT, clean_tags, printed_title
 
-MAX_VARIANTS = 2048
 MAX_TAGS = 250
 
 Shelf = dict[str, list["Offer"]]
@@ -46,9 +46,10 @@ def plan_products(vendor: str, offers: Sequence[Offer], known: Iterable[KnownIte
         shelves.setdefault(place.product_key, {}).setdefault(place.variant_key, []).append(offer)
     titles = _titles(shelves)
     products = tuple(_product(key, titles[key], vendor, shelf) for key, shelf in shelves.items())
-    limits = (doubt for key, shelf in shelves.items() for doubt in _limits(titles[key], shelf))
+    joined = (doubt for key, shelf in shelves.items() for doubt in _joined(titles[key], shelf))
+    beyond = (doubt for product in products if (doubt := limits.beyond(product)))
     costs = (doubt for shelf in shelves.values() for offers in shelf.values() for doubt in _costs(offers))
-    return ProductPlan(products=products, doubts=(*doubts, *limits, *costs, *_unpriced(offers, places)))
+    return ProductPlan(products=products, doubts=(*doubts, *joined, *beyond, *costs, *_unpriced(offers, places)))
 
 
 def _titles(shelves: Mapping[str, Shelf]) -> dict[str, str]:
@@ -114,16 +115,12 @@ def _average_cost(offers: Sequence[Offer]) -> Decimal | None:
     return round_like(sum((cost * quantity for cost, quantity in costs), Decimal(0)) / units, highest)
 
 
-def _limits(title: str, shelf: Shelf) -> tuple[Doubt, ...]:
-    found: tuple[Doubt, ...] = ()
+def _joined(title: str, shelf: Shelf) -> tuple[Doubt, ...]:
     options = len(Options(offer.line for offer in _offers(shelf)))
-    if options > MAX_OPTIONS:
-        message = f"{title} has {options} options; a shop holds {MAX_OPTIONS}, so the last were joined."
-        found += (Doubt(code="too_many_options", message=message),)
-    if len(shelf) > MAX_VARIANTS:
-        message = f"{title} has {len(shelf):,} variants; a shop holds {MAX_VARIANTS:,} per product."
-        found += (Doubt(code="too_many_variants", message=message),)
-    return found
+    if options <= MAX_OPTIONS:
+        return ()
+    message = f"{title} has {options} options; a shop holds {MAX_OPTIONS}, so the last were joined."
+    return (Doubt(code="too_many_options", message=message),)
 
 
 def _costs(offers: Sequence[Offer]) -> tuple[Doubt, ...]:

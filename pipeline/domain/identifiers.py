@@ -70,3 +70,9 @@ def clean_gtin(printed: str, line: int) -> tuple[str, tuple[Doubt, ...]]:
             message=f"Line {line}: {text} is not a valid barcode (wrong length or check digit); it was left out.",
         ),
     )
+
+
+def spellings(gtin: str) -> tuple[str, ...]:
+    """A GTIN in each length it may be kept in elsewhere: a UPC of 12 digits is the EAN of 13 with a zero before it."""
+    bare = gtin.lstrip("0")
+    return tuple(bare.zfill(length) for length in (8, 12, 13, 14) if len(bare) <= length)

@@ -163,6 +163,11 @@ def agrees(draft: Draft, product: ShopProduct) -> bool:
     return bool(ours) and (ours == theirs or (len(shorter) > 1 and shorter == ours & theirs))
 
 
+def same_article(one: DraftVariant, variant: ShopVariant) -> bool:
+    """Whether GTIN or SKU are equal: worth a look, not yet a match."""
+    return _same_gtin(one, variant) or _same_sku(one, variant)
+
+
 def _among(
     draft: Draft, candidates: Sequence[ShopProduct], by: str, hits: Mapping[str, Sequence[ShopVariant]]
 ) -> Match:

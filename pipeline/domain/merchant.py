@@ -21,10 +21,14 @@ class StockPolicy(StrEnum):
 
 
 class CostPolicy(StrEnum):
-    """Which variants get the document's cost. Shopify holds one cost per item: overwriting revalues stock."""
+    """Which variants get the document's cost. Shopify holds one cost per item: overwriting revalues stock.
+
+    `weighted_average` weighs what is on the shelf at its cost against what was ordered at the document's.
+    """
 
     NEW_VARIANTS_ONLY = "new_variants_only"
     LATEST = "latest"
+    WEIGHTED_AVERAGE = "weighted_average"
     NEVER = "never"
 
 

@@ -11,6 +11,9 @@ from pipeline.domain.wording import TEXT_LIMIT
 
 MAX_OPTIONS = 3
 _FILLER = "Standard"
+_NAME_JOINT = " + "
+"""Shopify refuses an option whose name holds " / "."""
+_VALUE_JOINT = " / "
 
 
 class Options:
@@ -31,17 +34,17 @@ class Options:
     @property
     def names(self) -> tuple[str, ...]:
         """The option names a shop can hold."""
-        return tuple(_joined(list(self._names.values())))
+        return tuple(_joined(list(self._names.values()), _NAME_JOINT))
 
     def of(self, line: NormalizedLine) -> dict[str, str]:
         """A value for each of the product's options; a line that lacks one gets a value a shop accepts."""
         own = {option_key(name): fold(value) for name, value in line.options.items()}
         values = [self._values[key, own[key]] if key in own else _FILLER for key in self._names]
-        return dict(zip(self.names, _joined(values), strict=True))
+        return dict(zip(self.names, _joined(values, _VALUE_JOINT), strict=True))
 
 
-def _joined(words: list[str]) -> list[str]:
+def _joined(words: list[str], joint: str) -> list[str]:
     """The words, those past the third joined to it."""
     if len(words) > MAX_OPTIONS:
-        words = [*words[: MAX_OPTIONS - 1], " / ".join(words[MAX_OPTIONS - 1 :])]
+        words = [*words[: MAX_OPTIONS - 1], joint.join(words[MAX_OPTIONS - 1 :])]
     return [word[:TEXT_LIMIT] for word in words]

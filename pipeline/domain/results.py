@@ -213,11 +213,15 @@ class SyncedVariant(Value):
 
 
 class SyncedProduct(Value):
-    """Where a draft lives in the shop."""
+    """Where a draft lives in the shop. `matched_by` says how a product of the merchant's was recognised (gtin, sku ..).
+
+    It is empty for one we created, and for one whose place was known before.
+    """
 
     draft_id: str
     product_id: str
     created: bool
+    matched_by: str = ""
     variants: tuple[SyncedVariant, ...]
 
 
@@ -233,10 +237,20 @@ class StockMove(Value):
     move: str
 
 
+class FailedProduct(Value):
+    """A draft that is not in the shop as it should be: why, in words for the merchant, with the way out."""
+
+    draft_id: str
+    code: str
+    message: str
+    line: int | None = None
+
+
 class ShopSync(Value):
     """9 shopify-sync: what now stands in the shop because of this run; `note` says what was not done and why."""
 
     products: tuple[SyncedProduct, ...] = ()
+    failures: tuple[FailedProduct, ...] = ()
     stock: tuple[StockMove, ...] = ()
     location_id: str = ""
     location_name: str = ""

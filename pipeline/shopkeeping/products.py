@@ -1,24 +1,49 @@
 """Products: one per draft, created once, and from then on the merchant's.
 
 A product is found again by our custom id and a variant by its options, so both may be looked up at any time.
-What exists in the shop keeps every edit: it gets missing variants, and costs where the merchant chose that.
+What exists in the shop keeps every edit: it gets missing variants, our link, and costs where the merchant chose that.
+What cannot be done to one product is that product's failure and nobody else's.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
-from decimal import Decimal
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from itertools import count
 from typing import Any
 
-from pipeline.contract import Reject, StageInput
-from pipeline.domain.matching import match_variants
+from pipeline.contract import StageInput
+from pipeline.domain import limits, matching
+from pipeline.domain.matching import Match, Verdict, match_variants
 from pipeline.domain.merchant import CostPolicy
 from pipeline.domain.results import Draft, SyncedProduct, SyncedVariant
 from pipeline.domain.shop import ShopProduct, ShopVariant
 from pipeline.effects import Answer, Ledger
 from pipeline.errors import VendorRefused
 from pipeline.ports import Effect, Shop, StoredDraft
+from pipeline.shopkeeping.costs import set_costs
+
+CREATE = "create"
+_OURS = (CREATE, "custom_id")
+"""How a product is recognised that we made; what it costs was said then."""
+
+_WAYS_OUT = {
+    "product_deleted": "Say `new` to create it again, or which product it is now (`match`), then approve.",
+    "variant_deleted": "Add it by hand, or name the product again (`match`) to have it added, then approve.",
+    "several_matches": "Leave the code on one of them, or say which product it is (`match`), then approve.",
+    "only_the_sku": "Say that it is that product, or `new` (`match`), then approve.",
+    "sold_by_the_case": "Say `new` for a product of single units (`match`), or correct the order, then approve.",
+    "options_differ": "Then approve.",
+}
+_MEND = "Mend that, then approve."
+
+
+class NotPlaced(Exception):
+    """One draft cannot be brought into the shop as things are; the message says why and what to do."""
+
+    def __init__(self, code: str, message: str) -> None:
+        super().__init__(message)
+        self.code = code
 
 
 class Products:
@@ -27,113 +52,181 @@ class Products:
     def __init__(self, ledger: Ledger) -> None:
         self._ledger = ledger
 
-    async def place(self, given: StageInput, shop: Shop, stored: StoredDraft) -> SyncedProduct:
-        """Make sure one draft's product and all its variants are in the shop."""
+    async def place(self, given: StageInput, shop: Shop, stored: StoredDraft, match: Match) -> SyncedProduct:
+        """Make sure one draft's product and all its variants are in the shop. Raises NotPlaced.
+
+        Costs of what was there before are set before anything is added: afterwards nobody could tell the two apart.
+        """
         draft = _with_costs_allowed(stored.draft, given.run.merchant.settings.cost_on_approve)
-        places = {
-            one.draft_variant_id: (one.variant_id, one.inventory_item_id) for one in stored.variants if one.variant_id
-        }
-        before = frozenset(places)
-        product_id = stored.product_id
-        if not product_id:
-            answer = await self._create(given, shop, draft)
-            product_id = str(answer["product_id"])
-            places |= {name: (place[0], place[1]) for name, place in answer["variants"].items()}
+        if match.verdict is Verdict.UNCLEAR:
+            raise NotPlaced(match.code, f"{match.reason} {_WAYS_OUT.get(match.code, _MEND)}")
+        if problem := limits.beyond(draft.plan):
+            raise NotPlaced(problem.code, f"{problem.message} {_MEND}")
+        answer: Answer = {"by": "place", "product_id": match.product_id, "variants": _places(match.variants)}
+        if match.by != "place":
+            answer, created = await self._settle(given, shop, stored, draft, match)
+            match = await _as_it_is(shop, draft, match, answer, created)
+        by = answer.get("by", CREATE)
+        before = {} if by in _OURS else {name: match.variants[name] for name in answer["variants"]}
+        await set_costs(self._ledger, given, shop, draft, before)
+        places = {name: [one.id, one.inventory_item_id] for name, one in match.variants.items()}
         missing = [one.id for one in draft.variants if one.id not in places]
         if missing:
-            answer = await self._add_variants(given, shop, draft, product_id, missing)
-            places |= {name: (place[0], place[1]) for name, place in answer["variants"].items()}
-        if given.run.merchant.settings.cost_on_approve is CostPolicy.LATEST:
-            costs = {places[one.id][0]: one.plan.unit_cost for one in draft.variants if one.id in before}
-            await self._set_costs(given, shop, product_id, {name: cost for name, cost in costs.items() if cost})
+            added = await self._add_variants(given, shop, stored, draft, match.product_id, missing)
+            places |= {name: place[:2] for name, place in added["variants"].items()}
+        known = {one.draft_variant_id for one in stored.variants if one.variant_id}
         return SyncedProduct(
             draft_id=draft.id,
-            product_id=product_id,
-            created=not stored.product_id,
+            product_id=match.product_id,
+            created=by == CREATE and not stored.product_id,
+            matched_by="" if by in _OURS or stored.product_id else by,
             variants=tuple(
                 SyncedVariant(
                     draft_variant_id=one.id,
                     variant_id=places[one.id][0],
                     inventory_item_id=places[one.id][1],
-                    created=one.id not in before,
+                    created=one.id not in known and (one.id in missing or by == CREATE),
                 )
                 for one in draft.variants
             ),
         )
 
-    async def _create(self, given: StageInput, shop: Shop, draft: Draft) -> Answer:
-        """The product, created once per draft whichever order names it first.
+    async def _settle(
+        self, given: StageInput, shop: Shop, stored: StoredDraft, draft: Draft, match: Match
+    ) -> tuple[Answer, ShopProduct | None]:
+        """Which product the draft is: created, or one of the merchant's that gets our link. Decided once per draft.
 
-        Even a fresh intent looks first: after a restored backup the ledger is younger than the shop, and
-        creating again would overwrite what the merchant made of the product meanwhile.
+        Returned beside the answer is the product if this very call created it.
+
+        What was decided first holds, whatever a search finds later: it lags, and the merchant works on meanwhile.
+        Even a fresh intent comes after a look by custom id: after a restored backup the ledger is younger than the
+        shop, and creating again would overwrite what the merchant made of the product.
         """
+        created: ShopProduct | None = None
 
-        async def find(_effect: Effect | None = None) -> Answer | None:
-            found = await shop.find_product(draft.id)
-            return None if found is None else _created(draft, found)
+        async def ask(effect: Effect) -> Answer | None:
+            if effect.parameters.get("by", CREATE) != CREATE:
+                return None  # linking again changes nothing
+            found = await shop.find_product(stored.custom_id)
+            return None if found is None else _found(draft, found)
 
-        async def create(_parameters: Mapping[str, Any]) -> Answer:
-            found = await find()
-            if found is not None:
-                return found
-            given.still_ours()
-            return _created(draft, await shop.create_product(draft))
+        async def call(first: Mapping[str, Any]) -> Answer:
+            nonlocal created
+            by = first.get("by", CREATE)
+            if by == CREATE:
+                created = await shop.create_product(draft, stored.custom_id)
+                return _found(draft, created)
+            note = ""
+            if by != "custom_id" and not first["linked"]:
+                try:
+                    await shop.link(first["product_id"], stored.custom_id)
+                except VendorRefused as refused:  # known here by its id all the same
+                    note = str(refused)
+            return {"by": by, "product_id": first["product_id"], "variants": first["variants"], "note": note}
 
-        parameters = {"draft_id": draft.id, "title": draft.plan.title}
-        return await self._ledger.once(given, f"product:{draft.id}", parameters, call=create, ask=find)
+        parameters = {
+            "draft_id": draft.id,
+            "title": draft.plan.title,
+            "by": match.by or CREATE,
+            "product_id": match.product_id,
+            "variants": _places(match.variants),
+            "linked": match.linked,
+        }
+        key = f"product:{stored.custom_id}"
+        return await self._once(given, draft, key, parameters, call=call, ask=ask), created
 
     async def _add_variants(
-        self, given: StageInput, shop: Shop, draft: Draft, product_id: str, missing: Sequence[str]
+        self, given: StageInput, shop: Shop, stored: StoredDraft, draft: Draft, product_id: str, missing: Sequence[str]
     ) -> Answer:
         """Variants an existing product lacks. The merchant may have added one of them by hand: look first."""
 
         async def look() -> tuple[ShopProduct, dict[str, ShopVariant]]:
             product = await shop.find_by_id(product_id)
             if product is None:
-                message = f"“{draft.plan.title}” was deleted in the shop; restore it there or reprocess the order"
-                raise Reject("product_deleted", message)
+                raise _deleted(draft)
             return product, match_variants(draft, product)
-
-        def answer(found: Mapping[str, ShopVariant]) -> Answer:
-            return {"variants": {one: _place_of(found[one]) for one in missing}}
 
         async def ask(_effect: Effect) -> Answer | None:
             _, found = await look()
-            return answer(found) if found.keys() >= set(missing) else None
+            return {"variants": _places(found)} if found.keys() >= set(missing) else None
 
         async def add(_parameters: Mapping[str, Any]) -> Answer:
             product, found = await look()
             lacking = [one for one in missing if one not in found]
+            if problem := limits.beyond_with(product, draft, lacking):
+                raise NotPlaced("beyond_limits", f"{problem} {_MEND}")
             if lacking:
                 given.still_ours()
                 found = match_variants(draft, await shop.add_variants(product, draft, lacking))
             if not found.keys() >= set(missing):
-                raise VendorRefused(f"the shop did not keep all variants of “{draft.plan.title}”", code="variants")
-            return answer(found)
+                raise VendorRefused("the shop did not keep all its variants", code="variants")
+            return {"variants": _places(found)}
 
         digest = hashlib.sha256("|".join(sorted(missing)).encode()).hexdigest()[:16]
         parameters = {"product_id": product_id, "draft_variant_ids": sorted(missing)}
-        return await self._ledger.once(given, f"variants:{draft.id}:{digest}", parameters, call=add, ask=ask)
+        return await self._once(given, draft, f"variants:{stored.custom_id}:{digest}", parameters, call=add, ask=ask)
 
-    async def _set_costs(self, given: StageInput, shop: Shop, product_id: str, costs: Mapping[str, Decimal]) -> None:
-        """The document's cost for variants that were there before; only for merchants who chose `latest`.
+    async def _once(
+        self,
+        given: StageInput,
+        draft: Draft,
+        key: str,
+        parameters: Mapping[str, Any],
+        *,
+        call: Callable[[Mapping[str, Any]], Awaitable[Answer]],
+        ask: Callable[[Effect], Awaitable[Answer | None]],
+    ) -> Answer:
+        """The ledger's `once`, where a refusal is an answer too: it stands until a person re-enters the run.
 
-        Through the ledger although a repeat is harmless: replaying an old order must not undo a newer cost.
+        So an attempt that waits for another product's sake does not send again what was refused for good.
         """
-        if not costs:
-            return
+        asked_by = [given.run.id, given.run.entry]
 
-        async def call(first: Mapping[str, Any]) -> Answer:
-            await shop.set_costs(product_id, {name: Decimal(cost) for name, cost in first["costs"].items()})
-            return {}
+        def refusal(code: str, message: str) -> Answer:
+            return {"refused": code, "message": message, "asked_by": asked_by}
 
-        async def ask(_effect: Effect) -> Answer | None:
-            return None
+        async def call_or_refusal(first: Mapping[str, Any]) -> Answer:
+            try:
+                return await call(first)
+            except VendorRefused as refused:
+                said = "; ".join(map(str, refused.problems)) or str(refused)
+                return refusal(refused.code, f"The shop refused “{draft.plan.title}”: {said}. {_MEND}")
+            except NotPlaced as failed:
+                return refusal(failed.code, str(failed))
 
-        parameters = {"product_id": product_id, "costs": {name: str(cost) for name, cost in sorted(costs.items())}}
-        digest = hashlib.sha256(repr(parameters).encode()).hexdigest()[:16]
-        key = f"cost:{given.run.order_id}:{given.run.order_revision}:{digest}"
-        await self._ledger.once(given, key, parameters, call=call, ask=ask)
+        async def ask_or_refusal(effect: Effect) -> Answer | None:
+            try:
+                return await ask(effect)
+            except NotPlaced as failed:
+                return refusal(failed.code, str(failed))
+
+        for tries in count():
+            name = f"{key}/{tries}" if tries else key
+            answer = await self._ledger.once(given, name, parameters, call=call_or_refusal, ask=ask_or_refusal)
+            if "refused" not in answer:
+                break
+            if answer["asked_by"] == asked_by:
+                raise NotPlaced(answer["refused"], answer["message"])
+        return answer
+
+
+async def _as_it_is(shop: Shop, draft: Draft, match: Match, answer: Answer, created: ShopProduct | None) -> Match:
+    """The draft in the product that the ledger says it is, as the shop shows it now.
+
+    Most often that is what was just found or made. Another attempt may have decided earlier, though, and the merchant
+    may have taken our link off the product, or deleted it, before that was recorded.
+    """
+    product_id = str(answer["product_id"])
+    if product_id == match.product_id:
+        return match
+    product = created or await shop.find_by_id(product_id)
+    if product is None:
+        raise _deleted(draft)
+    places = {name: place[0] for name, place in answer["variants"].items()}
+    found = matching.existing(draft, product, answer.get("by", CREATE), places)
+    if found.verdict is Verdict.UNCLEAR:
+        raise NotPlaced(found.code, f"{found.reason} {_WAYS_OUT.get(found.code, _MEND)}")
+    return found
 
 
 def _with_costs_allowed(draft: Draft, policy: CostPolicy) -> Draft:
@@ -146,10 +239,13 @@ def _with_costs_allowed(draft: Draft, policy: CostPolicy) -> Draft:
     return draft.model_copy(update={"variants": variants})
 
 
-def _created(draft: Draft, product: ShopProduct) -> Answer:
-    found = match_variants(draft, product)
-    return {"product_id": product.id, "variants": {name: _place_of(one) for name, one in found.items()}}
+def _found(draft: Draft, product: ShopProduct) -> Answer:
+    return {"by": CREATE, "product_id": product.id, "variants": _places(match_variants(draft, product))}
 
 
-def _place_of(variant: ShopVariant) -> list[str]:
-    return [variant.id, variant.inventory_item_id]
+def _places(variants: Mapping[str, ShopVariant]) -> dict[str, list[str]]:
+    return {name: [one.id, one.inventory_item_id, one.product_id] for name, one in variants.items()}
+
+
+def _deleted(draft: Draft) -> NotPlaced:
+    return NotPlaced("product_deleted", f"“{draft.plan.title}” was deleted in the shop. {_WAYS_OUT['product_deleted']}")

@@ -10,14 +10,18 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from pipeline.clock import Clock
-from pipeline.contract import Done, Reject, StageInput, StageResult
+from pipeline.contract import Done, Reject, Review, StageInput, StageResult
 from pipeline.domain.merchant import StockPolicy
-from pipeline.domain.results import ShopSync, SyncedProduct
+from pipeline.domain.purchase_order import Doubt
+from pipeline.domain.results import Draft, FailedProduct, ShopSync, SyncedProduct
 from pipeline.domain.standing import OrderStanding
 from pipeline.effects import Ledger
 from pipeline.ports import DraftStore, Orders, Receipts, Shop, ShopFacts, Shops, StoredDraft
-from pipeline.shopkeeping.products import Products
+from pipeline.shopkeeping.finding import find_matches
+from pipeline.shopkeeping.products import NotPlaced, Products
 from pipeline.shopkeeping.stock import Stock, Unit, required, stock_policy
+
+WAITS = "no quantities were told: a product whose goods were announced before needs a person first"
 
 
 class ShopifySync:
@@ -39,28 +43,59 @@ class ShopifySync:
         facts = await shop.facts()
         work = self._receive if given.run.kind == "receipt" else self._order
         sync = await work(given, shop, facts)
-        return Done(sync.model_copy(update={"location_name": facts.location_names.get(sync.location_id, "")}))
+        sync = sync.model_copy(update={"location_name": facts.location_names.get(sync.location_id, "")})
+        doubts = tuple(Doubt(code=one.code, message=one.message, line=one.line) for one in sync.failures)
+        return Review(doubts, sync) if doubts else Done(sync)
 
     async def _order(self, given: StageInput, shop: Shop, facts: ShopFacts) -> ShopSync:
+        """Every product that can be placed, then what is coming of those; a product's failure is its own.
+
+        One article nobody can place must not keep the other sixty of a delivery out of the shop. What a person mends
+        is taken up by the next entry, which finds the rest done.
+        """
         _check_products_allowed(given, facts)
         stored = await self._drafts.of_run(given.run.id)
+        matches = await find_matches(shop, stored, given.progress)
         products: list[SyncedProduct] = []
+        failures: list[FailedProduct] = []
         for done, one in enumerate(stored, start=1):
-            products.append(await self._products.place(given, shop, one))
+            try:
+                products.append(await self._products.place(given, shop, one, matches[one.draft.id]))
+            except NotPlaced as failed:
+                failures.append(_failure(one.draft, failed))
             await given.progress(done / (len(stored) + 1), f"{done} of {len(stored)} products are in the shop")
+        placed = ShopSync(products=tuple(products), failures=tuple(failures))
         standing = await self._orders.standing(required(given.run.order_id, "order"))
         facts = _at_its_place(facts, standing)
         policy, note = stock_policy(given, facts)
         if policy is StockPolicy.RECORD:
-            return ShopSync(products=tuple(products), note=note)
+            return placed.model_copy(update={"note": note})
+        if _were_announced(stored, placed, standing):
+            return placed.model_copy(update={"note": WAITS})
         sync = await self._stock.announce(given, shop, facts.location_id, policy, _expected(stored, products), standing)
         notes = "; ".join(part for part in (note, sync.note) if part)
-        return sync.model_copy(update={"products": tuple(products), "note": notes})
+        return sync.model_copy(update={"products": placed.products, "failures": placed.failures, "note": notes})
 
     async def _receive(self, given: StageInput, shop: Shop, facts: ShopFacts) -> ShopSync:
         standing = await self._orders.standing(required(given.run.order_id, "order"))
         lines = await self._receipts.lines(required(given.run.receipt_id, "receipt"))
         return await self._stock.receive(given, shop, _at_its_place(facts, standing), lines, standing)
+
+
+def _failure(draft: Draft, failed: NotPlaced) -> FailedProduct:
+    """Told at the product's first line of the document."""
+    line = min((position for one in draft.variants for position in one.plan.positions), default=None)
+    return FailedProduct(draft_id=draft.id, code=failed.code, message=str(failed), line=line)
+
+
+def _were_announced(stored: Sequence[StoredDraft], placed: ShopSync, standing: OrderStanding) -> bool:
+    """Whether units of a product that failed were announced before.
+
+    Without them the shop would be told that they come no more, or, if the product is gone, refuse the whole change.
+    """
+    failed = {one.draft_id for one in placed.failures}
+    names = {one.id for draft in stored if draft.draft.id in failed for one in draft.draft.variants}
+    return any(standing.variants[name].announced for name in names if name in standing.variants)
 
 
 def _check_products_allowed(given: StageInput, facts: ShopFacts) -> None:
@@ -80,4 +115,4 @@ def _at_its_place(facts: ShopFacts, standing: OrderStanding) -> ShopFacts:
 def _expected(stored: Sequence[StoredDraft], products: Sequence[SyncedProduct]) -> list[Unit]:
     items = {one.draft_variant_id: one.inventory_item_id for product in products for one in product.variants}
     variants = (variant for one in stored for variant in one.draft.variants)
-    return [Unit(one.id, items[one.id], one.plan.quantity) for one in variants if one.plan.quantity]
+    return [Unit(one.id, items[one.id], one.plan.quantity) for one in variants if one.id in items and one.plan.quantity]

@@ -120,6 +120,17 @@ mutation AddVariants($productId: ID!, $variants: [ProductVariantsBulkInput!]!) {
 }
 """
 
+STOCK_VALUES = """
+query StockValues($id: ID!, $after: String) {
+  product(id: $id) {
+    variants(first: 50, after: $after) {
+      nodes { id inventoryQuantity inventoryItem { unitCost { amount } } }
+      pageInfo { hasNextPage endCursor }
+    }
+  }
+}
+"""
+
 SET_COSTS = """
 mutation SetCosts($productId: ID!, $variants: [ProductVariantsBulkInput!]!) {
   productVariantsBulkUpdate(productId: $productId, variants: $variants) {
@@ -192,6 +203,7 @@ ALL = (
     CREATE_PRODUCT,
     LINK_PRODUCT,
     ADD_VARIANTS,
+    STOCK_VALUES,
     SET_COSTS,
     ADJUST_QUANTITIES,
     MOVE_QUANTITIES,

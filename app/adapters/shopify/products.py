@@ -18,6 +18,7 @@ from pipeline.domain.matching import option_names, spelled
 from pipeline.domain.results import Draft, DraftVariant
 from pipeline.domain.shop import ShopProduct, ShopVariant
 from pipeline.errors import VendorRefused
+from pipeline.ports import StockValue
 
 NAMESPACE = "po_pipeline"
 KEY = "draft_id"
@@ -92,9 +93,9 @@ class ShopifyProducts:
         self._client = client
         self._custom_ids = custom_ids
 
-    async def find_product(self, draft_id: str) -> ShopProduct | None:
+    async def find_product(self, custom_id: str) -> ShopProduct | None:
         """The product carrying our custom id."""
-        return await self._custom_ids.with_definition(lambda: self._find({"customId": _custom_id(draft_id)}))
+        return await self._custom_ids.with_definition(lambda: self._find({"customId": _custom_id(custom_id)}))
 
     async def find_by_id(self, product_id: str) -> ShopProduct | None:
         """The product of that id with all its variants; None when the merchant deleted it."""
@@ -119,8 +120,8 @@ class ShopifyProducts:
             present |= {node["id"] for node in nodes if node is not None}
         return frozenset(ids) - present
 
-    async def create_product(self, draft: Draft) -> ShopProduct:
-        """Create a DRAFT product with our custom id, tracked, DENY, without quantities. Once per draft.
+    async def create_product(self, draft: Draft, custom_id: str = "") -> ShopProduct:
+        """Create a DRAFT product with our custom id, tracked, DENY, without quantities. Once per custom id.
 
         productSet is an upsert that takes the lists it is given as complete: on a product that exists it
         would undo the merchant's edits. So look before calling, and never call it again afterwards.
@@ -128,8 +129,8 @@ class ShopifyProducts:
         await self._custom_ids.ensure()
         data = await self._client.call(
             operations.CREATE_PRODUCT,
-            identifier={"customId": _custom_id(draft.id)},
-            input=product_input(draft),
+            identifier={"customId": _custom_id(custom_id or draft.id)},
+            input=product_input(draft, custom_id or draft.id),
             first=min(len(draft.variants), CREATED_PAGE_MAX),
         )
         node = data["productSet"]["product"]
@@ -143,17 +144,30 @@ class ShopifyProducts:
         await self._client.call(operations.ADD_VARIANTS, productId=product.id, variants=variants)
         return await self._read(product.id)
 
+    async def stock_values(self, product_id: str) -> Mapping[str, StockValue]:
+        """Cost and sellable units of a product's variants, by variant id."""
+        found: dict[str, StockValue] = {}
+        after: str | None = None
+        while True:
+            product = (await self._client.call(operations.STOCK_VALUES, id=product_id, after=after))["product"]
+            if product is None:
+                raise _deleted()
+            found |= {node["id"]: _stock_value(node) for node in product["variants"]["nodes"]}
+            if not product["variants"]["pageInfo"]["hasNextPage"]:
+                return found
+            after = product["variants"]["pageInfo"]["endCursor"]
+
     async def set_costs(self, product_id: str, costs: Mapping[str, Decimal]) -> None:
         """Set the unit cost of a product's variants, by variant id, in the shop's currency. A repeat is harmless."""
         variants = [{"id": name, "inventoryItem": {"cost": _money(cost)}} for name, cost in costs.items()]
         await self._client.call(operations.SET_COSTS, productId=product_id, variants=variants)
 
-    async def link(self, product_id: str, draft_id: str) -> None:
+    async def link(self, product_id: str, custom_id: str) -> None:
         """Put our custom id on a product that carries none; touches nothing else. One that has one keeps it.
 
         `compareDigest: null` writes only where there is no value yet; the answer otherwise is STALE_OBJECT.
         """
-        metafield = {**_custom_id(draft_id), "ownerId": product_id, "type": "id", "compareDigest": None}
+        metafield = {**_custom_id(custom_id), "ownerId": product_id, "type": "id", "compareDigest": None}
         try:
             await self._custom_ids.with_definition(
                 lambda: self._client.call(operations.LINK_PRODUCT, metafields=[metafield])
@@ -189,11 +203,15 @@ class ShopifyProducts:
     async def _read(self, product_id: str) -> ShopProduct:
         product = await self.find_by_id(product_id)
         if product is None:
-            raise VendorRefused("the product was deleted in the shop", code="PRODUCT_DOES_NOT_EXIST")
+            raise _deleted()
         return product
 
 
-def product_input(draft: Draft) -> dict[str, Any]:
+def _deleted() -> VendorRefused:
+    return VendorRefused("the product was deleted in the shop", code="PRODUCT_DOES_NOT_EXIST")
+
+
+def product_input(draft: Draft, custom_id: str) -> dict[str, Any]:
     """`ProductSetInput` of a new product."""
     plan = draft.plan
     return {
@@ -203,7 +221,7 @@ def product_input(draft: Draft) -> dict[str, Any]:
         "productType": plan.product_type,
         "tags": list(plan.tags),
         "status": "DRAFT",
-        "metafields": [{**_custom_id(draft.id), "type": "id"}],
+        "metafields": [{**_custom_id(custom_id), "type": "id"}],
         "productOptions": _product_options(draft),
         "variants": [
             {
@@ -228,8 +246,8 @@ def bulk_input(draft: Draft, variant: DraftVariant, product: ShopProduct) -> dic
     return entry
 
 
-def _custom_id(draft_id: str) -> dict[str, str]:
-    return {"namespace": NAMESPACE, "key": KEY, "value": draft_id}
+def _custom_id(value: str) -> dict[str, str]:
+    return {"namespace": NAMESPACE, "key": KEY, "value": value}
 
 
 def _batches(items: Sequence[str], size: int) -> Iterator[Sequence[str]]:
@@ -294,6 +312,11 @@ def _product(node: Mapping[str, Any], variants: Sequence[ShopVariant]) -> ShopPr
         option_values={} if standalone else options,
         link=(node["metafield"] or {}).get("value", ""),
     )
+
+
+def _stock_value(node: Mapping[str, Any]) -> StockValue:
+    cost = node["inventoryItem"]["unitCost"]
+    return StockValue(None if cost is None else Decimal(cost["amount"]), node["inventoryQuantity"] or 0)
 
 
 def _variant(node: Mapping[str, Any], product_id: str) -> ShopVariant:

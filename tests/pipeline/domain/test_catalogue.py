@@ -127,8 +127,8 @@ def test_a_variant_that_lacks_an_option_gets_a_value_a_shop_accepts() -> None:
 def test_a_fourth_option_shares_the_third_and_a_person_looks() -> None:
     options = {"Color": "Navy", "Size": "M", "Fit": "Slim", "Length": "32"}
     planned = plan(goods(product_name="Jeans", options=options))
-    assert only(planned).option_names == ("Color", "Size", "Fit / Length")
-    assert only(planned).variants[0].options["Fit / Length"] == "Slim / 32"
+    assert only(planned).option_names == ("Color", "Size", "Fit + Length")
+    assert only(planned).variants[0].options["Fit + Length"] == "Slim / 32"
     assert codes(planned) == ["too_many_options"]
 
 

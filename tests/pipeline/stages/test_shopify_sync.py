@@ -13,9 +13,9 @@ from app.adapters.shops import Shops
 from app.sandbox.server import run_sandbox
 from app.sandbox.state import new_shop
 from pipeline.clock import SystemClock
-from pipeline.contract import Done, Reject, StageInput
+from pipeline.contract import Done, Reject, Review, StageInput
 from pipeline.domain.purchase_order import DocumentKind
-from pipeline.domain.results import Draft, OrderToSave, ShopSync, SupplierChoice
+from pipeline.domain.results import Draft, OrderToSave, ShopSync, SupplierChoice, SyncedProduct
 from pipeline.domain.standing import VariantStanding
 from pipeline.effects import Ledger
 from pipeline.errors import LeaseLost, VendorRefused, VendorUnavailable
@@ -59,7 +59,7 @@ class World:
             self.shops, DraftsOf(self.books), self.books, self.books, Ledger(self.effects, reach), SystemClock()
         )
         result = await stage.run(self.given)
-        assert isinstance(result, Done)
+        assert isinstance(result, Done | Review)
         assert isinstance(result.output, ShopSync)
         return result.output
 
@@ -79,19 +79,9 @@ class World:
             self.books.standings[move.draft_variant_id] = known
         if not output.products:
             return
-        places = {one.draft_variant_id: one for product in output.products for one in product.variants}
+        products = {one.draft_id: one for one in output.products}
         self.books.drafts = [
-            StoredDraft(
-                stored.draft,
-                next(one.product_id for one in output.products if one.draft_id == stored.draft.id),
-                tuple(
-                    StoredVariant(
-                        one.id, one.plan.variant_key, places[one.id].variant_id, places[one.id].inventory_item_id
-                    )
-                    for one in stored.draft.variants
-                ),
-            )
-            for stored in self.books.drafts
+            _placed(one, products[one.draft.id]) if one.draft.id in products else one for one in self.books.drafts
         ]
 
     def order(self, *drafts: Draft, revision: int = 1, run: str = "run-1") -> None:
@@ -120,6 +110,15 @@ class World:
         ]
         run = replace(self.given.run, kind="receipt", receipt_id=receipt_id, id=f"run-{receipt_id}")
         self.given = replace(self.given, run=run)
+
+
+def _placed(stored: StoredDraft, product: SyncedProduct) -> StoredDraft:
+    places = {one.draft_variant_id: one for one in product.variants}
+    variants = tuple(
+        StoredVariant(one.id, one.plan.variant_key, places[one.id].variant_id, places[one.id].inventory_item_id)
+        for one in stored.draft.variants
+    )
+    return replace(stored, product_id=product.product_id, variants=variants)
 
 
 @pytest.fixture
@@ -227,20 +226,6 @@ async def test_a_merchants_edits_survive_the_next_order_which_only_adds_what_is_
     assert await sandbox.quantities("incoming") == INCOMING | {"mug-XL": 6}
     assert [one.created for one in second.products[0].variants] == [False, False, True]
     assert (await sandbox.state())["calls"]["productVariantsBulkCreate"] == 1
-
-
-async def test_a_product_deleted_by_the_merchant_is_said_not_recreated(world: World, sandbox: SandboxShop) -> None:
-    first = await world.sync()
-    world.record(first)
-    await sandbox.do(
-        "mutation($id: ID!) { productDelete(input: {id: $id}) { userErrors { message } } }",
-        id=first.products[0].product_id,
-    )
-    world.order(make_draft("mug", {"S": 10, "L": 4, "XL": 6}), revision=2, run="run-2")
-    with pytest.raises(Reject) as rejected:
-        await world.sync()
-    assert rejected.value.code == "product_deleted"
-    assert (await sandbox.state())["products"] == []
 
 
 async def test_a_revision_tells_only_the_difference_and_takes_back_what_is_no_longer_expected(
