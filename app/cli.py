@@ -279,6 +279,21 @@ def approve(run: RunName) -> None:
 
 
 @app.command()
+def match(
+    run: RunName,
+    draft: Annotated[str, typer.Argument(help="The draft: its id, one of its SKUs or its title.")],
+    product: Annotated[str, typer.Argument(help="The shop's product (its number or admin address), or `new`.")],
+) -> None:
+    """Say what one of an order's products is in the shop; approve takes it up."""
+
+    async def work(core: Core) -> None:
+        chosen = await core.people.match(await _run_id(core, run), _who(), draft, product)
+        print(f"“{chosen['title']}” is {chosen['choice']}; approve the run to go on")
+
+    _with_core(work)
+
+
+@app.command()
 def retry(run: RunName) -> None:
     """Run the stage that failed again."""
 

@@ -33,6 +33,13 @@ class By(_Body):
     who: str = Field(default="api", min_length=1, max_length=100)
 
 
+class Matched(By):
+    """What one of the order's products is: `draft` by its id, a SKU or its title; `product` by its id, or "new"."""
+
+    draft: str = Field(min_length=1, max_length=300)
+    product: str = Field(min_length=1, max_length=300)
+
+
 class CountedLine(_Body):
     """One line as counted. `sku` may also be a GTIN, a variant's id or the line's position."""
 
@@ -58,6 +65,7 @@ def orders_router(deps: AdminDeps) -> APIRouter:
     router.add_api_route("/orders", orders.upload, methods=["POST"], status_code=202)
     router.add_api_route("/orders/{name}", orders.show, methods=["GET"])
     router.add_api_route("/orders/{name}/approve", orders.approve, methods=["POST"])
+    router.add_api_route("/orders/{name}/match", orders.match, methods=["POST"])
     router.add_api_route("/orders/{name}/retry", orders.retry, methods=["POST"])
     router.add_api_route("/orders/{name}/cancel", orders.cancel, methods=["POST"])
     router.add_api_route("/orders/{name}/receipts", orders.receive, methods=["POST"], status_code=201)
@@ -120,6 +128,12 @@ class _Orders:
     async def approve(self, name: str, by: By) -> dict[str, Any]:
         """Let a run that needs review go on."""
         return await self._go_on(await self._deps.people.approve(await self._run_id(name), by.who))
+
+    async def match(self, name: str, said: Matched) -> dict[str, Any]:
+        """Say what one of the order's products is in the shop: "new", or the product's id. Then approve."""
+        run_id = await self._run_id(name)
+        chosen = await self._deps.people.match(run_id, said.who, said.draft, said.product)
+        return {"success": True, "runId": run_id, **chosen}
 
     async def retry(self, name: str, by: By) -> dict[str, Any]:
         """Run the stage that failed again."""

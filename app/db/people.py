@@ -14,6 +14,7 @@ from sqlalchemy import delete, func, select, update
 from sqlalchemy.dialects.postgresql import insert
 
 from app.db.accept import locked_run
+from app.db.choosing import choose
 from app.db.door import turns_after
 from app.db.errors import ConflictError, NotFoundError
 from app.db.receiving import Delivered, receive, refuse_second_receipt
@@ -114,6 +115,14 @@ class People:
             await _note(connection, who, "cancel", run, {"from": run["state"], "effects": sent})
             stage: str = run["due_stage"] or run["failed_stage"] or run["review_stage"]
             return stage
+
+    async def match(self, run_id: str, who: str, draft: str, choice: str) -> dict[str, Any]:
+        """Say what one of the order's products is in the shop; taken up when the run goes on. See `app.db.choosing`."""
+        async with self._database.transaction() as connection:
+            run = await _run_in(connection, run_id, "match", {"needs_review", "failed"})
+            chosen = await choose(connection, run, draft, choice)
+            await _note(connection, who, "match", run, chosen)
+            return chosen
 
     async def receive(
         self, order_id: str, who: str, delivered: Delivered, *, allow_over: bool = False

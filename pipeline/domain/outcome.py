@@ -11,12 +11,18 @@ _REASONS_SHOWN = 5
 """A summary is one paragraph; the order's page lists them all."""
 
 
-def needs_review(doubts: Sequence[Doubt]) -> RunOutcome:
-    """The outcome of a run that waits for a person: the first reasons once each, blocking ones before the others."""
+def needs_review(doubts: Sequence[Doubt], sync: ShopSync | None = None) -> RunOutcome:
+    """The outcome of a run that waits for a person: the first reasons once each, blocking ones before the others.
+
+    Where some products failed (`sync`), it begins with what is in the shop all the same.
+    """
     ordered = sorted(doubts, key=lambda doubt: not doubt.blocking)
     messages = list(dict.fromkeys(doubt.message for doubt in ordered))
     more = messages[_REASONS_SHOWN:]
     shown = [*messages[:_REASONS_SHOWN], *([f"And {_count(len(more), 'more reason')}."] if more else [])]
+    if sync is not None and sync.failures:
+        left = _count(len(sync.failures), "product")
+        shown.insert(0, f"In the shop: {completed(sync, receipt=False).summary}. Not done, {left}:")
     return RunOutcome(state="needs_review", summary=" ".join(shown))
 
 

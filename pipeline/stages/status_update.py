@@ -13,5 +13,5 @@ class StatusUpdate:
     async def run(self, given: StageInput) -> StageResult:
         """What the shop was told, or what a person must decide -> the run's outcome."""
         if given.review:
-            return Done(needs_review(given.review))
+            return Done(needs_review(given.review, given.find(ShopSync)))
         return Done(completed(given.get(ShopSync), receipt=given.run.kind == "receipt"))

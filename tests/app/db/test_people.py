@@ -9,9 +9,11 @@ import pytest
 
 from app.db import tables
 from app.db.errors import ConflictError, InvalidError, NotFoundError, RefusedError
+from app.db.journal import dump
 from app.db.people import People
 from app.db.receiving import Units
 from app.db.session import Database, PoolSize
+from pipeline.domain.results import FailedProduct, ShopSync
 from tests.app.db.given import DOUBTS, Given
 
 
@@ -25,6 +27,71 @@ async def given(database_url: str) -> AsyncIterator[Given]:
 @pytest.fixture
 def people(given: Given) -> People:
     return People(given.database)
+
+
+# ------------------------------------------------------------------------------------ match
+
+
+async def in_review_at_the_shop(given: Given, *, product_id: str, failed: bool = True) -> None:
+    """The order of `given`, its run waiting at stage 9 with the one product failed or not."""
+    await given.order(run_id="r")
+    await given.change(
+        tables.runs, tables.runs.c.id == "r", state="needs_review", review_stage="shopify-sync", finished_at=None
+    )
+    await given.change(tables.product_drafts, tables.product_drafts.c.id == "p-1", product_id=product_id)
+    failures = (FailedProduct(draft_id="p-1", code="product_deleted", message="gone"),) if failed else ()
+    await given.insert(
+        tables.stage_runs,
+        run_id="r",
+        stage="shopify-sync",
+        entry=0,
+        attempt=1,
+        fence=1,
+        state="finished",
+        output_type="ShopSync",
+        output=dump(ShopSync(failures=failures)),
+    )
+
+
+@pytest.mark.parametrize("name", ["p-1", "MUG-R", "Mug"])
+@pytest.mark.parametrize(
+    ("said", "choice"),
+    [
+        ("new", "new"),
+        ("77", "gid://shopify/Product/77"),
+        ("https://admin.shopify.com/store/x/products/77", "gid://shopify/Product/77"),
+        ("gid://shopify/Product/77", "gid://shopify/Product/77"),
+    ],
+)
+async def test_a_person_says_what_a_product_is_and_it_begins_anew(
+    given: Given, people: People, name: str, said: str, choice: str
+) -> None:
+    await in_review_at_the_shop(given, product_id="gid://shopify/Product/11")
+    await people.match("r", "ann", name, said)
+    [draft] = await given.rows(tables.product_drafts)
+    assert (draft["choice"], draft["choices"], draft["product_id"]) == (choice, 1, "")
+    variants = await given.rows(tables.draft_variants)
+    assert {(one["variant_id"], one["inventory_item_id"]) for one in variants} == {("", "")}
+    [note] = await given.rows(tables.audit)
+    assert (note["who"], note["action"]) == ("ann", "match")
+    assert note["details"]["was"] == "gid://shopify/Product/11"
+
+
+async def test_a_product_in_order_is_not_taken_from_its_place(given: Given, people: People) -> None:
+    await in_review_at_the_shop(given, product_id="gid://shopify/Product/11", failed=False)
+    with pytest.raises(ConflictError, match="nothing to choose"):
+        await people.match("r", "ann", "p-1", "new")
+
+
+async def test_who_means_nothing_is_told_what_to_say(given: Given, people: People) -> None:
+    await in_review_at_the_shop(given, product_id="")
+    with pytest.raises(InvalidError, match="is no product"):
+        await people.match("r", "ann", "p-1", "the red one")
+    with pytest.raises(NotFoundError, match="one of its SKUs"):
+        await people.match("r", "ann", "p-9", "new")
+    await given.change(tables.runs, tables.runs.c.id == "r", state="completed")
+    with pytest.raises(ConflictError, match="it is completed"):
+        await people.match("r", "ann", "p-1", "new")
 
 
 # ---------------------------------------------------------------------------------- approve

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 from pipeline.domain.outcome import completed, needs_review
 from pipeline.domain.purchase_order import Doubt
-from pipeline.domain.results import ShopSync, StockMove, SyncedProduct, SyncedVariant
+from pipeline.domain.results import FailedProduct, ShopSync, StockMove, SyncedProduct, SyncedVariant
 
 WHERE = "gid://shopify/Location/42"
 
@@ -69,3 +69,13 @@ def test_a_review_with_many_reasons_stays_one_paragraph() -> None:
     doubts = tuple(Doubt(code="low_confidence", message=f"Line {at} is unclear.", line=at) for at in range(1, 61))
     assert needs_review(doubts).summary.endswith("Line 5 is unclear. And 55 more reasons.")
     assert needs_review(doubts[:6]).summary.endswith("And 1 more reason.")
+
+
+def test_a_review_of_some_products_says_first_what_is_in_the_shop_all_the_same() -> None:
+    failed = FailedProduct(draft_id="d", code="several_matches", message="“Mug” fits two products.")
+    sync = ShopSync(products=(product(1),), stock=(move(9, "announced"),), failures=(failed,))
+    outcome = needs_review((Doubt(code="several_matches", message=failed.message),), sync)
+    assert outcome.summary == (
+        "In the shop: 1 product (1 variant), 9 units announced as incoming. "
+        "Not done, 1 product: “Mug” fits two products."
+    )
