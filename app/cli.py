@@ -25,7 +25,7 @@ from pipeline.errors import PipelineError
 
 if TYPE_CHECKING:
     from app.core import Core
-    from app.db.receiving import Units
+    from app.db.receiving import Ending, Units
     from pipeline.run_store import NextJob
 
 app = typer.Typer(
@@ -44,6 +44,7 @@ HEALTH_WITHIN_S = 5.0
 
 AsJson = Annotated[bool, typer.Option("--json", help="For programs.")]
 RunName = Annotated[str, typer.Argument(metavar="RUN", help="The run's id, or its order's, upload's or workflow's.")]
+OrderName = Annotated[str, typer.Argument(metavar="ORDER", help="The order's id or number, or a run of it.")]
 Readable = Annotated[Path, typer.Argument(metavar="FILE", exists=True, dir_okay=False, readable=True)]
 
 
@@ -322,7 +323,7 @@ def cancel(run: RunName) -> None:
 
 @app.command()
 def receive(
-    order: Annotated[str, typer.Argument(metavar="ORDER", help="The order's id or number, or a run of it.")],
+    order: OrderName,
     everything: Annotated[bool, typer.Option("--all", help="All that is still open came, and came well.")] = False,
     line: Annotated[
         list[str] | None,
@@ -331,17 +332,34 @@ def receive(
     over: Annotated[bool, typer.Option("--over", help="Yes, more came than was announced.")] = False,
 ) -> None:
     """Goods have come: make what was accepted sellable."""
-    from app.db import views
 
     async def work(core: Core) -> None:
         if everything == bool(line):
             raise InvalidError("say either --all or one --line for each line that came")
-        order_id = await views.find_order_id(core.database, order)
-        if order_id is None:
-            raise NotFoundError(f"there is no order {order}")
+        order_id = await _order_id(core, order)
         delivered = parse_lines(line or [])
         receipt, job = await core.people.receive(order_id, _who(), "all" if everything else delivered, allow_over=over)
         Screen().say(f"receipt {receipt}")
+        await _go_on(core, job)
+
+    _with_core(work)
+
+
+@app.command()
+def close(order: OrderName) -> None:
+    """What is still open never comes: take its announcement back and close the order."""
+    _end_order(order, "close")
+
+
+@app.command("cancel-order")
+def cancel_order(order: OrderName) -> None:
+    """The order is off: take back what was announced and has not come."""
+    _end_order(order, "cancel")
+
+
+def _end_order(order: str, action: Ending) -> None:
+    async def work(core: Core) -> None:
+        _, job = await core.people.end_order(await _order_id(core, order), _who(), action)
         await _go_on(core, job)
 
     _with_core(work)
@@ -588,6 +606,15 @@ async def _run_id(core: Core, name: str) -> str:
     if run_id is None:
         raise NotFoundError(f"there is no run or order {name}")
     return run_id
+
+
+async def _order_id(core: Core, name: str) -> str:
+    from app.db import views
+
+    order_id = await views.find_order_id(core.database, name)
+    if order_id is None:
+        raise NotFoundError(f"there is no order {name}")
+    return order_id
 
 
 async def _go_on(core: Core, job: NextJob) -> None:

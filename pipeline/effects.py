@@ -31,6 +31,10 @@ class Ledger:
         self._store = store
         self._reach = reach
 
+    async def find(self, key: str) -> Effect | None:
+        """What stands in the ledger under that key, whoever wrote it."""
+        return await self._store.find(key)
+
     async def once(
         self,
         given: StageInput,

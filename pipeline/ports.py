@@ -218,11 +218,19 @@ class ReceiptLine:
     rejected: int
 
 
+@dataclass(frozen=True, slots=True)
+class ReceiptRecord:
+    """A receipt as a person entered it. `action` is receive; or close or cancel, and then it has no lines."""
+
+    action: str
+    lines: tuple[ReceiptLine, ...]
+
+
 class Receipts(Protocol):
     """Receipts as people entered them."""
 
-    async def lines(self, receipt_id: str) -> Sequence[ReceiptLine]:
-        """The receipt's lines."""
+    async def receipt(self, receipt_id: str) -> ReceiptRecord:
+        """The receipt of that id."""
         ...
 
 
@@ -267,6 +275,10 @@ class Effect:
 
 class EffectStore(Protocol):
     """The ledger's table. Both writes are fenced: a stale worker gets LeaseLost."""
+
+    async def find(self, key: str) -> Effect | None:
+        """What stands there under that key, None if nothing does."""
+        ...
 
     async def intend(self, run: str, fence: int, key: str, parameters: Mapping[str, Any]) -> Effect:
         """Write the intent, or return what stands there already (with its first parameters)."""
@@ -317,6 +329,21 @@ class ShopMedia:
     alt: str
     sources: tuple[str, ...] = ()
     error: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class ShopLevel:
+    """An inventory item as the shop has it at one location. `name` is what people call it.
+
+    A bundle has no stock of its own: Shopify counts that of its components.
+    """
+
+    name: str
+    tracked: bool
+    bundle: bool
+    incoming: int
+    available: int
+    history_url: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -375,6 +402,10 @@ class Shop(Protocol):
 
     async def set_costs(self, product_id: str, costs: Mapping[str, Decimal]) -> None:
         """Set the unit cost of a product's variants, by variant id, in the shop's currency. A repeat is harmless."""
+        ...
+
+    async def levels(self, inventory_item_ids: Sequence[str], location_id: str) -> Mapping[str, ShopLevel]:
+        """Those items at that location, by id; one that was deleted is missing."""
         ...
 
     async def adjust(

@@ -24,7 +24,7 @@ from pipeline.contract import Run, StageInput
 from pipeline.domain.merchant import Merchant, MerchantSettings
 from pipeline.domain.results import Draft, DraftVariant, PlannedProduct, PlannedVariant
 from pipeline.domain.standing import OrderStanding, VariantStanding
-from pipeline.ports import Effect, ReceiptLine, StoredDraft, StoredImage, StoredVariant
+from pipeline.ports import Effect, ReceiptLine, ReceiptRecord, StoredDraft, StoredImage, StoredVariant
 
 DOMAIN = "demo.myshopify.com"
 TOKEN = "shpat_secret-of-the-sandbox"
@@ -129,6 +129,9 @@ class Effects:
 
     rows: dict[str, Effect] = field(default_factory=dict)
 
+    async def find(self, key: str) -> Effect | None:
+        return replace(self.rows[key], fresh=False) if key in self.rows else None
+
     async def intend(self, run: str, fence: int, key: str, parameters: Mapping[str, Any]) -> Effect:
         if key in self.rows:
             return replace(self.rows[key], fresh=False)
@@ -150,14 +153,16 @@ class Books:
     standings: dict[str, VariantStanding] = field(default_factory=dict)
     location_id: str = ""
     revision: int = 0
-    receipt: list[ReceiptLine] = field(default_factory=list)
+    lines: list[ReceiptLine] = field(default_factory=list)
+    action: str = "receive"
+    state: str = ""
     images: list[StoredImage] = field(default_factory=list)
 
     async def standing(self, order_id: str) -> OrderStanding:
-        return OrderStanding(self.location_id, self.standings, self.revision)
+        return OrderStanding(self.location_id, self.standings, self.revision, self.state)
 
-    async def lines(self, receipt_id: str) -> Sequence[ReceiptLine]:
-        return self.receipt
+    async def receipt(self, receipt_id: str) -> ReceiptRecord:
+        return ReceiptRecord(self.action, tuple(self.lines))
 
 
 @dataclass

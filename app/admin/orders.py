@@ -1,4 +1,4 @@
-"""Orders as people see them, and what they may do to one: approve, retry, cancel, receive; or send a new one."""
+"""Orders as people see them, and what they may do: approve, retry, cancel; receive, close; or send a new one."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from pipeline.domain.intake import MAX_DOCUMENT_BYTES
 
 if TYPE_CHECKING:
     from app.admin.deps import AdminDeps
-    from app.db.receiving import Delivered
+    from app.db.receiving import Delivered, Ending
     from pipeline.run_store import NextJob
 
 _Limit = Annotated[int, Query(ge=1, le=views.PAGE_MAX)]
@@ -69,6 +69,8 @@ def orders_router(deps: AdminDeps) -> APIRouter:
     router.add_api_route("/orders/{name}/retry", orders.retry, methods=["POST"])
     router.add_api_route("/orders/{name}/cancel", orders.cancel, methods=["POST"])
     router.add_api_route("/orders/{name}/receipts", orders.receive, methods=["POST"], status_code=201)
+    router.add_api_route("/orders/{name}/close", orders.close, methods=["POST"], status_code=201)
+    router.add_api_route("/orders/{name}/cancel-announcement", orders.cancel_order, methods=["POST"], status_code=201)
     return router
 
 
@@ -149,13 +151,28 @@ class _Orders:
 
     async def receive(self, name: str, counted: Counted) -> dict[str, Any]:
         """Goods have come. More than was announced needs `confirm_over`."""
+        receipt_id, job = await self._deps.people.receive(
+            await self._order_id(name), counted.who, _delivered(counted), allow_over=counted.confirm_over
+        )
+        return {**await self._go_on(job), "receiptId": receipt_id}
+
+    async def close(self, name: str, by: By) -> dict[str, Any]:
+        """What is still open never comes: its announcement is taken back and the order closed."""
+        return await self._end(name, by, "close")
+
+    async def cancel_order(self, name: str, by: By) -> dict[str, Any]:
+        """The order is off: what was announced and has not come is taken back."""
+        return await self._end(name, by, "cancel")
+
+    async def _end(self, name: str, by: By, action: Ending) -> dict[str, Any]:
+        receipt_id, job = await self._deps.people.end_order(await self._order_id(name), by.who, action)
+        return {**await self._go_on(job), "receiptId": receipt_id}
+
+    async def _order_id(self, name: str) -> str:
         order_id = await views.find_order_id(self._deps.database, name)
         if order_id is None:
             raise NotFoundError(f"there is no order {name}")
-        receipt_id, job = await self._deps.people.receive(
-            order_id, counted.who, _delivered(counted), allow_over=counted.confirm_over
-        )
-        return {**await self._go_on(job), "receiptId": receipt_id}
+        return order_id
 
     async def _run_id(self, name: str) -> str:
         run_id = await views.find_run_id(self._deps.database, name)

@@ -26,6 +26,13 @@ class PostgresEffects:
     def __init__(self, database: Database) -> None:
         self._database = database
 
+    async def find(self, key: str) -> Effect | None:
+        """What stands there under that key, None if nothing does."""
+        async with self._database.transaction() as connection:
+            found = await connection.execute(select(effects).where(effects.c.key == key))
+            row = found.mappings().one_or_none()
+            return None if row is None else _effect(row, fresh=False)
+
     async def intend(self, run: str, fence: int, key: str, parameters: Mapping[str, Any]) -> Effect:
         """Write the intent, or return what stands there already with its first parameters.
 

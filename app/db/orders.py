@@ -2,30 +2,25 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
-from sqlalchemy import func, or_, select
-from sqlalchemy.ext.asyncio import AsyncConnection
+from sqlalchemy import select
 
+from app.db.books import standing_of
 from app.db.session import Database
 from app.db.tables import (
     documents,
     draft_variants,
-    effects,
-    order_revisions,
-    order_variants,
     product_drafts,
     purchase_orders,
     receipt_lines,
+    receipts,
     runs,
-    stage_runs,
     supplier_items,
     suppliers,
 )
-from pipeline import flow
-from pipeline.domain.standing import PLAN, OrderStanding, Share, VariantStanding
-from pipeline.ports import OrderRecord, ReceiptLine, SupplierItem, SupplierRecord
+from pipeline.domain.standing import OrderStanding
+from pipeline.ports import OrderRecord, ReceiptLine, ReceiptRecord, SupplierItem, SupplierRecord
 
 SUPPLIERS_MAX = 5_000
 ITEMS_MAX = 50_000
@@ -83,41 +78,7 @@ class PostgresOrders:
     async def standing(self, order_id: str) -> OrderStanding:
         """The order's books, and what a receipt under way has been promised of them."""
         async with self._database.transaction() as connection:
-            location_id = await connection.scalar(
-                select(purchase_orders.c.location_id).where(purchase_orders.c.id == order_id)
-            )
-            found = await connection.execute(
-                select(
-                    order_variants.c.draft_variant_id,
-                    draft_variants.c.inventory_item_id,
-                    order_variants.c.announced,
-                    (order_variants.c.received + order_variants.c.rejected - order_variants.c.surplus).label("taken"),
-                    order_variants.c.surplus,
-                )
-                .join(draft_variants, draft_variants.c.id == order_variants.c.draft_variant_id)
-                .where(order_variants.c.order_id == order_id)
-            )
-            rows = found.mappings().all()
-            shares = await _shares_under_way(connection, order_id)
-            revision = await connection.scalar(
-                select(func.max(order_revisions.c.revision))
-                .join(stage_runs, stage_runs.c.run_id == order_revisions.c.run_id)
-                .where(
-                    order_revisions.c.order_id == order_id,
-                    stage_runs.c.stage == flow.SYNC,
-                    stage_runs.c.state == "finished",
-                )
-            )
-        variants = {
-            row["draft_variant_id"]: VariantStanding(
-                inventory_item_id=row["inventory_item_id"],
-                announced=row["announced"],
-                taken=row["taken"] + sum(one.accepted + one.rejected for one in shares[row["draft_variant_id"]]),
-                surplus=row["surplus"] + sum(one.added + one.refused for one in shares[row["draft_variant_id"]]),
-            )
-            for row in rows
-        }
-        return OrderStanding(location_id or "", variants, revision or 0)
+            return await standing_of(connection, order_id)
 
     async def list_suppliers(self, merchant_id: str) -> Sequence[SupplierRecord]:
         """All suppliers of a merchant."""
@@ -165,9 +126,10 @@ class PostgresOrders:
             )
             return [SupplierItem(**row) for row in found.mappings()]
 
-    async def lines(self, receipt_id: str) -> Sequence[ReceiptLine]:
-        """A receipt's lines, with the inventory items they are about."""
+    async def receipt(self, receipt_id: str) -> ReceiptRecord:
+        """A receipt and its lines, with the inventory items they are about."""
         async with self._database.transaction() as connection:
+            action = await connection.scalar(select(receipts.c.action).where(receipts.c.id == receipt_id))
             found = await connection.execute(
                 select(
                     receipt_lines.c.draft_variant_id,
@@ -179,24 +141,4 @@ class PostgresOrders:
                 .where(receipt_lines.c.receipt_id == receipt_id)
                 .order_by(receipt_lines.c.draft_variant_id)
             )
-            return [ReceiptLine(**row) for row in found.mappings()]
-
-
-async def _shares_under_way(connection: AsyncConnection, order_id: str) -> Mapping[str, list[Share]]:
-    """How the order's receipts that are not in its books yet were parted, by draft variant."""
-    found = await connection.execute(
-        select(effects.c.parameters)
-        .join(runs, runs.c.id == effects.c.run_id)
-        .where(
-            runs.c.order_id == order_id,
-            runs.c.kind == "receipt",
-            or_(runs.c.due_stage == flow.SYNC, runs.c.failed_stage == flow.SYNC),
-            runs.c.state != "cancelled",
-            effects.c.key.startswith(PLAN),
-        )
-    )
-    shares: defaultdict[str, list[Share]] = defaultdict(list)
-    for parameters in found.scalars():
-        for one in parameters["shares"]:
-            shares[one[0]].append(Share(*one))
-    return shares
+            return ReceiptRecord(action or "receive", tuple(ReceiptLine(**row) for row in found.mappings()))

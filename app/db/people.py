@@ -1,4 +1,4 @@
-"""What people may do to a run: approve, retry, cancel, receive; and to a queue: pause, resume.
+"""What people may do: to a run approve, retry, cancel; to an order receive, close, cancel; to a queue pause, resume.
 
 Each command is one short transaction that locks the run's row, looks at its state and moves it, raising both
 fence (whoever still works on it can write nothing more) and entry (the next job gets an id nobody has used).
@@ -17,7 +17,7 @@ from app.db.accept import locked_run
 from app.db.choosing import choose
 from app.db.door import turns_after
 from app.db.errors import ConflictError, NotFoundError
-from app.db.receiving import Delivered, receive, refuse_second_receipt
+from app.db.receiving import Delivered, Ending, end, receive, refuse_second_receipt
 from app.db.tables import audit, effects, queue_pauses, runs, stage_runs
 from pipeline import flow
 from pipeline.domain.standing import PLAN
@@ -133,6 +133,16 @@ class People:
             await _note(connection, who, "receive", receipt.run, receipt.details)
             return receipt.id, receipt.next
 
+    async def end_order(self, order_id: str, who: str, action: Ending) -> tuple[str, NextJob]:
+        """Nothing more will come: what the shop still expects of an order is taken back, and the order is over.
+
+        Returned are the receipt that does it and its job. See `app.db.receiving`.
+        """
+        async with self._database.transaction() as connection:
+            receipt = await end(connection, order_id, who, action)
+            await _note(connection, who, f"{action}-order", receipt.run, receipt.details)
+            return receipt.id, receipt.next
+
     async def pause_queue(self, queue: str, who: str) -> None:
         """Claim nothing from this queue until it is resumed, even if Redis forgets or a starting Node resumes."""
         _known(queue)
@@ -185,23 +195,20 @@ async def _refuse_to_abandon(connection: AsyncConnection, run: RowMapping) -> in
     """How many changes the shop was sent for this run; refuses to forget units it moved for a receipt.
 
     Moved units are counted when the stage is recorded. A receipt cancelled between the two would leave them
-    sellable and still open here, to be received once more.
+    sellable and still open here, to be received once more. An intent without an answer may have moved them too.
     """
-    rows = await connection.execute(
-        select(effects.c.state, func.count())
-        .where(
+    sent: int | None = await connection.scalar(
+        select(func.count()).where(
             effects.c.run_id == run["id"],
             ~effects.c.key.startswith(PLAN),
             ~effects.c.external.has_key("refused"),  # the shop said no: nothing moved
         )
-        .group_by(effects.c.state)
     )
-    sent = {state: int(count) for state, count in rows}
-    unsettled = sent.get("confirmed", 0) or (run["state"] == "running" and sent.get("intent", 0))
-    if run["kind"] == "receipt" and unsettled:
-        way_out = "wait for it" if run["state"] == "running" else "retry it"
-        raise ConflictError(f"cannot cancel receipt {run['receipt_id']}: the shop has moved units for it; {way_out}")
-    return sum(sent.values())
+    if run["kind"] == "receipt" and sent:
+        way_out = {"running": "wait for it", "failed": "retry it", "needs_review": "approve it"}[run["state"]]
+        message = f"cannot cancel receipt {run['receipt_id']}: the shop has moved units for it, or may have; {way_out}"
+        raise ConflictError(message)
+    return sent or 0
 
 
 def _known(queue: str) -> None:

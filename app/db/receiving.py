@@ -1,23 +1,26 @@
 """Receiving: what a person counted, checked against what was announced, becomes a run of its own.
 
 A document is not a delivery. Units become sellable only here, by a receipt (kind `receipt`, stages shopify-sync
-and status-update), one open per order: two people unpacking the same boxes must not count them twice.
+and status-update), one open per order: two people unpacking the same boxes must not count them twice. That
+nothing more will come is said the same way, by a receipt without lines that ends the order.
 """
 
 from __future__ import annotations
 
 import uuid
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 from sqlalchemy import func, select
 from sqlalchemy.dialects.postgresql import insert
 
+from app.db.books import book, book_shipment, promised_of_shipments, settle_state, standing_of
 from app.db.errors import ConflictError, InvalidError, NotFoundError
 from app.db.journal import restore
 from app.db.tables import (
+    audit,
     draft_variants,
     order_revisions,
     order_variants,
@@ -25,10 +28,13 @@ from app.db.tables import (
     receipt_lines,
     receipts,
     runs,
+    shipment_lines,
+    shipments,
     stage_runs,
 )
 from pipeline import flow
 from pipeline.domain.results import Drafts
+from pipeline.domain.standing import ENDED, OrderStanding, Share, moves_of, share
 from pipeline.run_store import NextJob
 
 if TYPE_CHECKING:
@@ -79,18 +85,110 @@ class _Line:
         return self.sku or self.gtin or self.variant_id
 
 
+Ending = Literal["close", "cancel"]
+"""close: the rest never comes. cancel: the order itself is off; where goods have come already, it is closed."""
+
+
+@dataclass(frozen=True, slots=True)
+class ReceivedInAdmin:
+    """What the shop says came of one inventory item of a shipment in all, whoever received it."""
+
+    inventory_item_id: str
+    accepted: int
+    rejected: int
+
+
 async def receive(
     connection: AsyncConnection, order_id: str, who: str, delivered: Delivered, *, allow_over: bool
 ) -> Receipt:
     """Write the receipt, its lines and its run. The order's row lock makes people take turns."""
     order = await _locked_order(connection, order_id)
-    if order["state"] in {"closed", "cancelled"}:
+    if order["state"] in ENDED:
         raise ConflictError(f"order {order['number'] or order_id} is {order['state']}: nothing more can be received")
     await refuse_second_receipt(connection, order_id)
     lines = await _lines(connection, order)
     counted = _everything_open(lines) if delivered == "all" else _matched(lines, delivered)
     _check(lines, counted, allow_over=allow_over)
-    return await _write(connection, order, who, counted)
+    return await _write(connection, order, who, "receive", counted)
+
+
+async def end(connection: AsyncConnection, order_id: str, who: str, action: Ending) -> Receipt:
+    """Write the receipt that ends an order: what is still announced is taken back, and nothing more is received."""
+    order = await _locked_order(connection, order_id)
+    name = order["number"] or order_id
+    if order["state"] in ENDED:
+        raise ConflictError(f"order {name} is {order['state']} already")
+    if order["state"] == "draft":
+        raise ConflictError(f"nothing of order {name} has been announced yet: cancel its run instead")
+    await refuse_second_receipt(connection, order_id)
+    return await _write(connection, order, who, action, {})
+
+
+async def take_over_shipment(
+    connection: AsyncConnection, merchant_id: str, shipment_id: str, lines: Sequence[ReceivedInAdmin]
+) -> str | None:
+    """Count what a person received in the shop's admin of a shipment we announced goods by; sends nothing.
+
+    `lines` say what came of the shipment in all, so that a message that comes twice, or is about what we received
+    ourselves, counts nothing. What a receipt under way is about to receive is its own to count. Returned is the
+    order; None when the shipment is none of ours.
+    """
+    order_id: str | None = await connection.scalar(
+        select(shipments.c.order_id)
+        .join(purchase_orders, purchase_orders.c.id == shipments.c.order_id)
+        .where(shipments.c.id == shipment_id, purchase_orders.c.merchant_id == merchant_id)
+    )
+    if order_id is None:
+        return None
+    await _locked_order(connection, order_id)
+    standing = await standing_of(connection, order_id)
+    fresh = [one for line in lines if (one := await _uncounted(connection, order_id, shipment_id, line))]
+    shares = [part for one in fresh for part in _parts(one, standing)]
+    await book(connection, order_id, (move for one in shares for move in moves_of(one)))
+    await book_shipment(connection, [(shipment_id, one.inventory_item_id, one.accepted, one.rejected) for one in fresh])
+    await settle_state(connection, order_id)
+    if fresh:
+        counted = [{"item": one.inventory_item_id, "accepted": one.accepted, "rejected": one.rejected} for one in fresh]
+        details = {"shipment": shipment_id, "lines": counted}
+        await connection.execute(
+            insert(audit).values(who="the shop's admin", action="receive", order_id=order_id, details=details)
+        )
+    return order_id
+
+
+async def _uncounted(
+    connection: AsyncConnection, order_id: str, shipment_id: str, line: ReceivedInAdmin
+) -> ReceivedInAdmin | None:
+    """What of a line neither the books nor a receipt under way count yet."""
+    found = await connection.execute(
+        select(shipment_lines.c.accepted, shipment_lines.c.rejected).where(
+            shipment_lines.c.shipment_id == shipment_id,
+            shipment_lines.c.inventory_item_id == line.inventory_item_id,
+        )
+    )
+    row = found.one_or_none()
+    if row is None:
+        return None
+    promised = (await promised_of_shipments(connection, order_id))[shipment_id, line.inventory_item_id]
+    accepted = max(0, line.accepted - row.accepted - promised[0])
+    rejected = max(0, line.rejected - row.rejected - promised[1])
+    return ReceivedInAdmin(line.inventory_item_id, accepted, rejected) if accepted or rejected else None
+
+
+def _parts(came: ReceivedInAdmin, standing: OrderStanding) -> list[Share]:
+    """Units of one inventory item, parted among the order's variants of it: what is open first, the rest as surplus."""
+    variants = [
+        (name, one) for name, one in standing.variants.items() if one.inventory_item_id == came.inventory_item_id
+    ]
+    shares: list[Share] = []
+    accepted, rejected = came.accepted, came.rejected
+    for position, (name, known) in enumerate(variants, start=1):
+        is_last = position == len(variants)
+        some = accepted if is_last else min(accepted, known.open)
+        others = rejected if is_last else min(rejected, known.open - some)
+        accepted, rejected = accepted - some, rejected - others
+        shares.append(share(name, came.inventory_item_id, some, others, still_open=known.open))
+    return shares
 
 
 async def refuse_second_receipt(connection: AsyncConnection, order_id: str, *, but: str = "") -> None:
@@ -206,7 +304,9 @@ def _check(lines: list[_Line], counted: Mapping[str, Units], *, allow_over: bool
         raise ConflictError(f"more than was announced ({'; '.join(over)}): confirm the over-receipt if that is right")
 
 
-async def _write(connection: AsyncConnection, order: RowMapping, who: str, counted: Mapping[str, Units]) -> Receipt:
+async def _write(
+    connection: AsyncConnection, order: RowMapping, who: str, action: str, counted: Mapping[str, Units]
+) -> Receipt:
     receipt_id, run_id = str(uuid.uuid4()), str(uuid.uuid4())
     job = NextJob(run_id, flow.ENTRY_OF_KIND["receipt"], 0, f"receipt_{receipt_id}")
     run = {
@@ -230,7 +330,8 @@ async def _write(connection: AsyncConnection, order: RowMapping, who: str, count
     ]
     await connection.execute(insert(runs).values(**run, due_since=func.now()))
     await connection.execute(
-        insert(receipts).values(id=receipt_id, order_id=order["id"], run_id=run_id, entered_by=who)
+        insert(receipts).values(id=receipt_id, order_id=order["id"], run_id=run_id, action=action, entered_by=who)
     )
-    await connection.execute(insert(receipt_lines), lines)
+    if lines:
+        await connection.execute(insert(receipt_lines), lines)
     return Receipt(receipt_id, job, run, {"receipt_id": receipt_id, "lines": lines})

@@ -16,6 +16,7 @@ from sqlalchemy import bindparam, case, func, literal, select, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from app.db.books import book, settle_state
 from app.db.tables import (
     draft_variants,
     images,
@@ -356,28 +357,14 @@ async def _synced(connection: AsyncConnection, run: Run, sync: ShopSync) -> None
             ],
         )
         await _remember(connection, run, [one.draft_variant_id for one in variants])
-    for kind in sorted({move.move for move in sync.stock}):
-        column = order_variants.c[kind]
-        await connection.execute(
-            update(order_variants)
-            .where(
-                order_variants.c.order_id == run.order_id,
-                order_variants.c.draft_variant_id == bindparam("moved_variant"),
-            )
-            .values({column: column + bindparam("units", type_=column.type)}),
-            [
-                {"moved_variant": move.draft_variant_id, "units": move.quantity}
-                for move in sorted(sync.stock, key=lambda move: move.draft_variant_id)
-                if move.move == kind
-            ],
-        )
+    await book(connection, run.order_id, sync.stock)
     if any(move.move == "announced" for move in sync.stock):
         await connection.execute(
             update(purchase_orders)
             .where(purchase_orders.c.id == run.order_id, purchase_orders.c.location_id == "")
             .values(location_id=sync.location_id)
         )
-    await _order_state(connection, run)
+    await settle_state(connection, run.order_id, ended=sync.ended)
 
 
 async def _remember(connection: AsyncConnection, run: Run, draft_variant_ids: Sequence[str]) -> None:
@@ -407,34 +394,6 @@ async def _remember(connection: AsyncConnection, run: Run, draft_variant_ids: Se
                 "confirmed_at": case((by_rule, supplier_items.c.confirmed_at), else_=func.now()),
             },
         )
-    )
-
-
-async def _order_state(connection: AsyncConnection, run: Run) -> None:
-    """Where the order stands, from its own sums: draft > approved > expected > .. > received."""
-    mine = order_variants.c.order_id == run.order_id
-    settled = order_variants.c.received + order_variants.c.rejected
-    taken = settled - order_variants.c.surplus
-    announced, received, open_units = (
-        await connection.execute(
-            select(
-                func.coalesce(func.sum(order_variants.c.announced), 0),
-                func.coalesce(func.sum(settled), 0),
-                func.coalesce(
-                    func.sum(case((order_variants.c.announced > taken, order_variants.c.announced - taken), else_=0)),
-                    0,
-                ),
-            ).where(mine)
-        )
-    ).one()
-    if received:
-        state = "partially_received" if open_units else "received"
-    else:
-        state = "expected" if announced else "approved"
-    await connection.execute(
-        update(purchase_orders)
-        .where(purchase_orders.c.id == run.order_id, purchase_orders.c.state.not_in(["closed", "cancelled"]))
-        .values(state=state, updated_at=func.now())
     )
 
 

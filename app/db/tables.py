@@ -353,6 +353,8 @@ receipts = Table(
     Column("id", Text, primary_key=True),
     Column("order_id", Text, ForeignKey(purchase_orders.c.id), nullable=False),
     Column("run_id", Text, ForeignKey(runs.c.id), nullable=False),
+    # receive | close | cancel: the last two end the order, nothing came and there are no lines
+    Column("action", Text, nullable=False, server_default="receive"),
     Column("entered_by", Text, nullable=False),
     _instant("created_at", now=True),
 )
@@ -365,6 +367,29 @@ receipt_lines = Table(
     Column("accepted", Integer, nullable=False),
     Column("rejected", Integer, nullable=False),
     PrimaryKeyConstraint("receipt_id", "draft_variant_id"),
+)
+
+# Shipments of the shop (Shopify's transfers) that carry an order's goods, where it was announced by them.
+shipments = Table(
+    "shipments",
+    metadata,
+    Column("id", Text, primary_key=True),
+    Column("order_id", Text, ForeignKey(purchase_orders.c.id), nullable=False),
+    Column("transfer_id", Text, nullable=False),
+    _instant("created_at", now=True),
+    Index("ix_shipments_order_id", "order_id"),
+)
+
+# What came of a shipment, and is in the order's books: whoever received it, we or a person in the shop's admin.
+shipment_lines = Table(
+    "shipment_lines",
+    metadata,
+    Column("shipment_id", Text, ForeignKey(shipments.c.id), nullable=False),
+    Column("inventory_item_id", Text, nullable=False),
+    Column("shipped", Integer, nullable=False),
+    Column("accepted", Integer, nullable=False, server_default="0"),
+    Column("rejected", Integer, nullable=False, server_default="0"),
+    PrimaryKeyConstraint("shipment_id", "inventory_item_id"),
 )
 
 images = Table(

@@ -164,10 +164,11 @@ class EffectRow(Value):
 
 
 class ReceiptRow(Value):
-    """One receipt: who counted what, and whether the shop knows."""
+    """One receipt: who counted what, and whether the shop knows. `action` close and cancel end the order."""
 
     receipt_id: str
     run_id: str
+    action: str
     state: str
     entered_by: str
     accepted: int
@@ -455,6 +456,7 @@ def _receipts(order_id: str | None) -> Select[Any]:
         select(
             receipts.c.id.label("receipt_id"),
             receipts.c.run_id,
+            receipts.c.action,
             runs.c.state,
             receipts.c.entered_by,
             func.coalesce(func.sum(receipt_lines.c.accepted), 0).label("accepted"),

@@ -214,6 +214,9 @@ FIELDS: dict[str, dict[str, Resolver]] = {
         "media": lambda variant, call, args: connection([call.shop.media[one] for one in variant.media_ids], args),
         "position": _position,
         "product": _product_of,
+        "requiresComponents": lambda variant, call, _args: (
+            call.shop.inventory_items[variant.inventory_item_id].is_bundle
+        ),
         "selectedOptions": _selected_options,
     },
     "InventoryItem": {

@@ -84,6 +84,10 @@ def move(_source: Any, call: Call, args: Args) -> dict[str, Any]:
     terminals = [change[side] for change in given["changes"] for side in ("from", "to")]
     _require_change_from(terminals, "InventoryMoveQuantityTerminalInput")
     errors = _errors_of_group(given)
+    if call.shop.settings.refuses_moves:
+        # Not settled: no move of this kind was seen live. The code is the one domain.md 2 names as the trap.
+        message = "A ledger document URI is not allowed when adjusting available."
+        errors.append(user_error(["input", "changes", 0, "to"], message, "INVALID_AVAILABLE_DOCUMENT"))
     for index, change in enumerate(given["changes"]):
         errors += _errors_of_move(call.shop, change, ["input", "changes", index])
     _raise_if(errors)

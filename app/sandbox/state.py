@@ -49,6 +49,8 @@ class Settings(BaseModel):
     """24 hours by one third-party note; Shopify's own figure is not known."""
     search_lag_s: float = 0
     """Search indexes lag writes: a search does not see what is younger than this."""
+    refuses_moves: bool = False
+    """Not settled: whether units may be moved from incoming to available. True says no to every move."""
     match_variants_by_options: bool = False
     """Whether productSet recognises a variant sent without id. Not documented; the stricter answer is no."""
 
@@ -85,6 +87,8 @@ class InventoryItem(BaseModel):
     id: str
     variant_id: str
     tracked: bool = False
+    is_bundle: bool = False
+    """A bundle's variants require components, which hold its stock; a test says so, nothing here makes one."""
     cost: str | None = None
     requires_shipping: bool = True
     country_code_of_origin: str | None = None

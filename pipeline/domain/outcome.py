@@ -28,7 +28,15 @@ def needs_review(doubts: Sequence[Doubt], sync: ShopSync | None = None) -> RunOu
 
 def completed(sync: ShopSync, *, receipt: bool) -> RunOutcome:
     """The outcome of a run that did what it could: products and units counted from what the shop confirmed."""
-    said = [_received(sync), _rejected(sync)] if receipt else [_products(sync), _announced(sync), _available(sync)]
+    if sync.ended:
+        said = [
+            f"order {sync.ended}",
+            _announced(sync) if _units(sync, "announced") else "nothing was to be taken back",
+        ]
+    elif receipt:
+        said = [_received(sync), _rejected(sync)]
+    else:
+        said = [_products(sync), _announced(sync), _available(sync)]
     summary = ", ".join(part for part in said if part)
     return RunOutcome(state="completed", summary=f"{summary}; {sync.note}" if sync.note else summary)
 

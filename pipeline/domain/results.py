@@ -226,7 +226,7 @@ class SyncedProduct(Value):
 
 
 class StockMove(Value):
-    """One quantity of one variant. `move` says which: announced, received, rejected or surplus.
+    """One quantity of one variant. `move` says which: announced (negative: taken back), received, rejected or surplus.
 
     Surplus units are counted among the received and rejected too: they are those nobody had announced.
     """
@@ -247,7 +247,10 @@ class FailedProduct(Value):
 
 
 class ShopSync(Value):
-    """9 shopify-sync: what now stands in the shop because of this run; `note` says what was not done and why."""
+    """9 shopify-sync: what now stands in the shop because of this run; `note` says what was not done and why.
+
+    `ended` is the order's last state (closed or cancelled) when the run was to end it.
+    """
 
     products: tuple[SyncedProduct, ...] = ()
     failures: tuple[FailedProduct, ...] = ()
@@ -255,6 +258,7 @@ class ShopSync(Value):
     location_id: str = ""
     location_name: str = ""
     note: str = ""
+    ended: str = ""
 
 
 class RunOutcome(Value):

@@ -8,8 +8,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from pipeline.domain.results import StockMove
+
 PLAN = "plan:"
 """Begins the ledger's keys of decisions: nothing changes outside by them, but what follows must not be decided anew."""
+
+ENDED = frozenset({"closed", "cancelled"})
+"""States of an order for which nothing is announced or received any more."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,12 +40,13 @@ class VariantStanding:
 class OrderStanding:
     """An order in the shop, by draft variant id. `location_id` is where it was announced, empty if it never was.
 
-    `revision` is the newest one these books hold the announcement of, 0 if none.
+    `revision` is the newest one these books hold the announcement of, 0 if none. `state` is the order's own.
     """
 
     location_id: str
     variants: Mapping[str, VariantStanding]
     revision: int = 0
+    state: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +73,25 @@ def share(draft_variant_id: str, inventory_item_id: str, accepted: int, rejected
         rejected=rejected_of_open,
         refused=rejected - rejected_of_open,
     )
+
+
+def moves_of(one: Share) -> list[StockMove]:
+    """What the order's books are told of a receipt's line."""
+    counted = {
+        "received": one.accepted + one.added,
+        "rejected": one.rejected + one.refused,
+        "surplus": one.added + one.refused,
+    }
+    return [
+        StockMove(
+            draft_variant_id=one.draft_variant_id,
+            inventory_item_id=one.inventory_item_id,
+            quantity=quantity,
+            move=move,
+        )
+        for move, quantity in counted.items()
+        if quantity
+    ]
 
 
 def receipt_plan(receipt_id: str) -> str:

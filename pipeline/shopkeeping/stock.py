@@ -1,82 +1,56 @@
 """Stock: what a shop is told about quantities, each change once.
 
 A document is not a delivery: an order only *announces* goods (`incoming`), and only a receipt makes them
-sellable. A quantity cannot be looked up, only repeated under the same idempotency key; therefore quantities
-are told in numbered steps (`_tell`).
+sellable. What an order has in `incoming` is brought to what its revision expects, to less by a receipt, and to
+what was received when a person closes or cancels it. How a total is told exactly once stands in `steps`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import astuple, dataclass, replace
-from datetime import timedelta
-from itertools import count
+from dataclasses import astuple, replace
 from typing import Any
-from uuid import UUID, uuid5
 
 from pipeline.clock import Clock
 from pipeline.contract import Reject, StageInput
 from pipeline.domain.merchant import StockPolicy
 from pipeline.domain.purchase_order import DocumentKind
 from pipeline.domain.results import OrderToSave, ShopSync, StockMove
-from pipeline.domain.standing import OrderStanding, Share, VariantStanding, receipt_plan, share
+from pipeline.domain.standing import ENDED, OrderStanding, Share, VariantStanding, moves_of, receipt_plan, share
 from pipeline.effects import Answer, Ledger
 from pipeline.errors import VendorRefused
-from pipeline.ports import Effect, QuantityChange, ReceiptLine, Shop, ShopFacts
-
-KEYS = UUID("5b2c8a86-6a0e-5c0b-9d55-0d3c7b6f3a11")
-"""Namespace of our idempotency keys; changing it would make every repeat a new effect."""
-
-CHANGES_MAX = 250
-"""Shopify takes at most 250 entries in a list."""
+from pipeline.ports import Effect, ReceiptLine, Shop, ShopFacts
+from pipeline.shopkeeping.steps import RECEIVED, Steps, Telling, Told, Unit, outstanding
 
 SUPERSEDED = "a newer revision of this order was announced before; nothing was taken back"
-KEY_TRUSTED_FOR = timedelta(hours=20)
-"""How long a repeat under the same key is certainly recognised. Shopify's figure is said to be 24 hours."""
+OVER = "this order is over: nothing was announced"
+LAST_WORD = 1_000_000_000
+"""The revision of what is told when an order ends: later than any document's."""
 
 DELIVERED = frozenset({DocumentKind.DELIVERY_NOTE, DocumentKind.INVOICE})
 """The only documents that may make goods sellable by themselves, and only when a person approved."""
 
-
-@dataclass(frozen=True, slots=True)
-class Unit:
-    """Units of one draft variant: how many, and which inventory item they are."""
-
-    draft_variant_id: str
-    inventory_item_id: str
-    quantity: int
-
-
-@dataclass(frozen=True, slots=True)
-class Telling:
-    """One total the shop is brought to: under which name its steps are numbered, and how a step is sent.
-
-    `state` is the shop's quantity that changes; "received" moves units from incoming to available instead.
-    """
-
-    series: str
-    state: str
-    reason: str
-    document: str
-    location_id: str
-    revision: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class Told:
-    """What a series has told in all, and where. `newer`: a later revision had its say before."""
-
-    units: tuple[Unit, ...]
-    location_id: str
-    newer: bool = False
+NO_MOVES = frozenset(
+    {
+        "INTERNAL_LEDGER_DOCUMENT",
+        "INVALID_AVAILABLE_DOCUMENT",
+        "INVALID_LEDGER_DOCUMENT",
+        "INVALID_QUANTITY_DOCUMENT",
+        "INVALID_QUANTITY_NAME",
+        "INVALID_REASON",
+        "MAXIMUM_LEDGER_DOCUMENT_URIS",
+        "MOVE_QUANTITIES_FAILED",
+    }
+)
+"""Refusals of principle: this shop does not move units from incoming to available (domain.md 2: untested live)."""
 
 
 class Stock:
-    """Announces what an order expects and takes in what a receipt counted."""
+    """Announces what an order expects, takes in what a receipt counted, takes back what never comes."""
 
     def __init__(self, ledger: Ledger, clock: Clock) -> None:
         self._ledger = ledger
-        self._clock = clock
+        self._steps = Steps(ledger, clock)
 
     async def announce(
         self,
@@ -93,24 +67,21 @@ class Stock:
         another run's interrupted step is counted once.
         """
         order_id = required(given.run.order_id, "order")
-        if standing.revision > (given.run.order_revision or 0):
+        revision = given.run.order_revision or 0
+        if standing.state in ENDED:
+            return ShopSync(location_id=standing.location_id, note=OVER)
+        if standing.revision > revision:
             return ShopSync(location_id=standing.location_id, note=SUPERSEDED)
         incoming = policy is StockPolicy.INCOMING
-        telling = Telling(
-            series=f"announce:{order_id}",
-            state="incoming" if incoming else "available",
-            reason="movement_created" if incoming else "received",
-            document=_document(order_id),
-            location_id=location_id,
-            revision=given.run.order_revision or 0,
-        )
-        told = await self._tell(given, shop, telling, to_announce(expected, standing.variants))
+        telling = _announcement(order_id, location_id, revision)
+        if not incoming:
+            telling = replace(telling, state="available", reason="received")
+        told = await self._steps.tell(given, shop, telling, to_announce(expected, standing.variants))
         if told.newer:  # told and not recorded yet: its own run will, with all of its steps
             return ShopSync(location_id=told.location_id, note=SUPERSEDED)
-        fresh = [replace(unit, quantity=unit.quantity - _announced(standing, unit)) for unit in told.units]
-        moves = [_move(unit, "announced") for unit in fresh if unit.quantity]
-        if not incoming:  # sellable at once: nothing is left to receive
-            moves += [_move(unit, "received") for unit in fresh if unit.quantity]
+        moves = _unrecorded(told, standing)
+        if told.state == "available":  # sellable at once: nothing is left to receive
+            moves += [move.model_copy(update={"move": "received"}) for move in moves]
         return ShopSync(stock=tuple(moves), location_id=told.location_id, note=_kept_back(expected, standing))
 
     async def receive(
@@ -123,26 +94,60 @@ class Stock:
         """
         receipt_id = required(given.run.receipt_id, "receipt")
         order_id = required(given.run.order_id, "order")
-        if not facts.location_id or "write_inventory" not in facts.scopes:
-            raise Reject("cannot_receive", why_no_stock(facts))
+        if why := why_no_stock(facts):
+            raise Reject("cannot_receive", why)
         if any(not line.inventory_item_id for line in lines):
             raise Reject("cannot_receive", "some of these goods are not in the shop yet: approve their order first")
         plan = await self._plan(given, receipt_id, facts.location_id, [_share(line, standing) for line in lines])
         where, shares = plan["location_id"], [Share(*one) for one in plan["shares"]]
-        document = _document(order_id)
-        tellings = (
-            (Telling(f"accept:{receipt_id}", "received", "", document, where), [one.accepted for one in shares]),
-            (Telling(f"add:{receipt_id}", "available", "received", document, where), [one.added for one in shares]),
-            (
-                Telling(f"reject:{receipt_id}", "incoming", "movement_canceled", document, where),
-                [-one.rejected for one in shares],
-            ),
-        )
-        for done, (telling, quantities) in enumerate(tellings, start=1):
-            units = [_unit(one, quantity) for one, quantity in zip(shares, quantities, strict=True) if quantity]
-            await self._tell(given, shop, telling, units)
-            await given.progress(done / len(tellings), "receiving goods")
-        return ShopSync(stock=tuple(move for one in shares for move in _moves(one)), location_id=where)
+        adding = Telling(f"add:{receipt_id}", "available", "received", _document(order_id), where)
+        rejecting = replace(adding, series=f"reject:{receipt_id}", state="incoming", reason="movement_canceled")
+        await self._accept(given, shop, adding, [_unit(one, one.accepted) for one in shares if one.accepted])
+        await given.progress(1 / 3, "accepted goods are sellable")
+        await self._steps.tell(given, shop, adding, [_unit(one, one.added) for one in shares if one.added])
+        await given.progress(2 / 3, "goods nobody had announced are sellable")
+        await self._steps.tell(given, shop, rejecting, [_unit(one, -one.rejected) for one in shares if one.rejected])
+        return ShopSync(stock=tuple(move for one in shares for move in moves_of(one)), location_id=where)
+
+    async def end(
+        self, given: StageInput, shop: Shop, facts: ShopFacts, standing: OrderStanding, action: str
+    ) -> ShopSync:
+        """Take back what was announced and never came: the order is closed, or cancelled where nothing came at all."""
+        order_id = required(given.run.order_id, "order")
+        came = any(known.taken or known.surplus for known in standing.variants.values())
+        ended = "closed" if action == "close" or came else "cancelled"
+        series = _announcement(order_id, facts.location_id, LAST_WORD)
+        if not await self._steps.begun(series.series):
+            return ShopSync(location_id=standing.location_id, ended=ended)
+        if why := why_no_stock(facts):
+            raise Reject("cannot_take_back", f"what was announced cannot be taken back: {why}")
+        telling = replace(series, reason="movement_canceled")
+        told = await self._steps.tell(given, shop, telling, to_announce((), standing.variants))
+        return ShopSync(stock=tuple(_unrecorded(told, standing)), location_id=told.location_id, ended=ended)
+
+    async def _accept(self, given: StageInput, shop: Shop, adding: Telling, units: Sequence[Unit]) -> None:
+        """Announced units become sellable: in one atomic call, or where the shop knows no such move, in two.
+
+        Once refused it stays with the two: a move that suddenly worked would count the units again. They leave
+        `incoming` first, so that a death in between shows too little and oversells nothing.
+        """
+        receipt_id = required(given.run.receipt_id, "receipt")
+        moving = replace(adding, series=f"accept:{receipt_id}", state=RECEIVED)
+        leaving = replace(adding, series=f"accept-off:{receipt_id}", state="incoming", reason="movement_received")
+        arriving = replace(adding, series=f"accept-on:{receipt_id}")
+        moved, refusals = await self._steps.told(moving.series)
+        if not refusals & NO_MOVES:
+            try:
+                await self._steps.tell(given, shop, moving, units)
+            except VendorRefused as refused:
+                if refused.code not in NO_MOVES:
+                    raise
+            else:
+                return
+            moved, _ = await self._steps.told(moving.series)
+        rest = outstanding(units, moved)
+        await self._steps.tell(given, shop, leaving, [replace(unit, quantity=-unit.quantity) for unit in rest])
+        await self._steps.tell(given, shop, arriving, rest)
 
     async def _plan(self, given: StageInput, receipt_id: str, location_id: str, shares: Sequence[Share]) -> Answer:
         """Which of the units were announced, decided once and written down.
@@ -160,59 +165,6 @@ class Stock:
         parameters = {"location_id": location_id, "shares": [list(astuple(one)) for one in shares]}
         return await self._ledger.once(given, receipt_plan(receipt_id), parameters, call=decide, ask=ask)
 
-    # ----------------------------------------------------------------------------- steps
-
-    async def _tell(self, given: StageInput, shop: Shop, telling: Telling, target: Sequence[Unit]) -> Told:
-        """Tell the shop what is still missing to `target`, step by step, and return what it was told in all.
-
-        Step n of a series is one effect and one idempotency key for ever, whoever takes it: two runs of the
-        same order meet at the same step, and the second repeats the first's request (which does nothing)
-        before it tells the difference in the next. A refused step stays refused (Shopify spends its key) and
-        counts for nothing, so that a retry after the cause was mended has a key of its own. A series stays at
-        the location it began at, and once a newer revision had its say an older one, approved late, changes
-        nothing.
-        """
-        told: dict[str, Unit] = {}
-        for step in count():
-            units = outstanding(target, told)[:CHANGES_MAX]
-            if not units:
-                break
-            parameters = _parameters(telling, units)
-            answer = await self._take_step(given, shop, f"{telling.series}:{step}", parameters)
-            if "refused" in answer:
-                continue
-            _add(told, answer["units"])
-            telling = replace(telling, location_id=answer["location_id"])
-            if answer["revision"] > telling.revision:
-                return Told(tuple(told.values()), telling.location_id, newer=True)
-        return Told(tuple(told.values()), telling.location_id)
-
-    async def _take_step(self, given: StageInput, shop: Shop, key: str, parameters: Mapping[str, Any]) -> Answer:
-        """One step through the ledger. A refusal is an answer too: it is confirmed first, then raised."""
-        idempotency_key = str(uuid5(KEYS, f"{given.run.merchant.id}|{key}"))
-        refusals: list[VendorRefused] = []
-
-        async def send(first: Mapping[str, Any]) -> Answer:
-            try:
-                group = await _send(shop, idempotency_key, first)
-            except VendorRefused as refused:
-                if refused.code == "IDEMPOTENCY_KEY_PARAMETER_MISMATCH":
-                    raise _unknown_outcome() from refused
-                refusals.append(refused)
-                return {"refused": refused.code, "message": str(refused)}
-            return {"group": group, **{name: first[name] for name in ("units", "revision", "location_id")}}
-
-        async def ask(effect: Effect) -> Answer | None:
-            # The repeat is the question: inside the key's retention it answers and changes nothing.
-            if self._clock.now() - effect.intended_at < KEY_TRUSTED_FOR:
-                return None
-            raise _unknown_outcome()
-
-        answer = await self._ledger.once(given, key, parameters, call=send, ask=ask)
-        if refusals and refusals[0].code != "IDEMPOTENCY_PREVIOUS_ATTEMPT_FAILED":
-            raise refusals[0]
-        return answer
-
 
 def stock_policy(given: StageInput, facts: ShopFacts) -> tuple[StockPolicy, str]:
     """What this run may tell the shop about stock, and why it is less than the merchant chose."""
@@ -227,6 +179,13 @@ def stock_policy(given: StageInput, facts: ShopFacts) -> tuple[StockPolicy, str]
         if not given.run.approved_by:
             return StockPolicy.INCOMING, "goods were announced, not made available: nobody approved this order"
     return chosen, ""
+
+
+def why_no_stock(facts: ShopFacts) -> str:
+    """Why stock cannot be told in this shop; empty when it can."""
+    if "write_inventory" not in facts.scopes:
+        return "the app may not change stock in this shop (scope write_inventory)"
+    return "" if facts.location_id else facts.location_note
 
 
 def to_announce(expected: Sequence[Unit], standing: Mapping[str, VariantStanding]) -> list[Unit]:
@@ -248,17 +207,22 @@ def to_announce(expected: Sequence[Unit], standing: Mapping[str, VariantStanding
     return units
 
 
-def outstanding(target: Sequence[Unit], told: Mapping[str, Unit]) -> list[Unit]:
-    """What must still be told to get from `told` to `target`; what is expected no longer is taken back."""
-    wanted = {unit.draft_variant_id: unit for unit in target}
-    missing: list[Unit] = []
-    for name in dict.fromkeys((*wanted, *told)):
-        unit = wanted.get(name) or told[name]
-        quantity = wanted[name].quantity if name in wanted else 0
-        quantity -= told[name].quantity if name in told else 0
-        if quantity:
-            missing.append(Unit(name, unit.inventory_item_id, quantity))
-    return missing
+def required(identifier: str | None, kind: str) -> str:
+    """The id, which an earlier stage must have set. Raises Reject("missing_result")."""
+    if identifier is None:
+        raise Reject("missing_result", f"this run has no {kind}")
+    return identifier
+
+
+def _announcement(order_id: str, location_id: str, revision: int) -> Telling:
+    series = f"announce:{order_id}"
+    return Telling(series, "incoming", "movement_created", _document(order_id), location_id, revision)
+
+
+def _unrecorded(told: Told, standing: OrderStanding) -> list[StockMove]:
+    """What was announced and the order's books do not hold yet; negative where it was taken back."""
+    fresh = [replace(unit, quantity=unit.quantity - _announced(standing, unit)) for unit in told.units]
+    return [_move(unit, "announced") for unit in fresh if unit.quantity]
 
 
 def _move(unit: Unit, move: str) -> StockMove:
@@ -280,53 +244,6 @@ def _unit(one: Share, quantity: int) -> Unit:
     return Unit(one.draft_variant_id, one.inventory_item_id, quantity)
 
 
-def _moves(one: Share) -> list[StockMove]:
-    """What the order's books are told of a receipt's line."""
-    counted = {
-        "received": one.accepted + one.added,
-        "rejected": one.rejected + one.refused,
-        "surplus": one.added + one.refused,
-    }
-    return [_move(_unit(one, quantity), move) for move, quantity in counted.items() if quantity]
-
-
-def _add(told: dict[str, Unit], units: Sequence[Sequence[Any]]) -> None:
-    for name, item, quantity in units:
-        before = told[name].quantity if name in told else 0
-        told[name] = Unit(name, item, before + quantity)
-
-
-def _parameters(telling: Telling, units: Sequence[Unit]) -> dict[str, Any]:
-    """All a repeat needs to send the very same request again, as JSON. Lists, because JSONB reorders objects."""
-    return {
-        "state": telling.state,
-        "reason": telling.reason,
-        "document": telling.document,
-        "location_id": telling.location_id,
-        "revision": telling.revision,
-        "units": [[unit.draft_variant_id, unit.inventory_item_id, unit.quantity] for unit in units],
-    }
-
-
-async def _send(shop: Shop, key: str, parameters: Mapping[str, Any]) -> str:
-    """One request, built from stored parameters only. Two variants of one inventory item are one change."""
-    items: dict[str, int] = {}
-    for _, item, quantity in parameters["units"]:
-        items[item] = items.get(item, 0) + quantity
-    changes = [QuantityChange(item, quantity) for item, quantity in items.items()]
-    document, location_id = parameters["document"], parameters["location_id"]
-    if parameters["state"] == "received":
-        return await shop.move(key=key, document=document, location_id=location_id, changes=changes)
-    return await shop.adjust(
-        key=key,
-        name=parameters["state"],
-        reason=parameters["reason"],
-        document=document,
-        location_id=location_id,
-        changes=changes,
-    )
-
-
 def _announced(standing: OrderStanding, unit: Unit) -> int:
     known = standing.variants.get(unit.draft_variant_id)
     return 0 if known is None else known.announced
@@ -340,28 +257,6 @@ def _kept_back(expected: Sequence[Unit], standing: OrderStanding) -> str:
     return ""
 
 
-def why_no_stock(facts: ShopFacts) -> str:
-    """Why stock cannot be told in this shop; empty when it can."""
-    if "write_inventory" not in facts.scopes:
-        return "the app may not change stock in this shop (scope write_inventory)"
-    return "" if facts.location_id else facts.location_note
-
-
 def _document(order_id: str) -> str:
     """The order as the shop's inventory history shows it; one per call is allowed, so one per order."""
     return f"gid://po-pipeline/PurchaseOrder/{order_id}"
-
-
-def required(identifier: str | None, kind: str) -> str:
-    """The id, which an earlier stage must have set. Raises Reject("missing_result")."""
-    if identifier is None:
-        raise Reject("missing_result", f"this run has no {kind}")
-    return identifier
-
-
-def _unknown_outcome() -> Reject:
-    return Reject(
-        "stock_outcome_unknown",
-        "an earlier quantity change may or may not have reached the shop, and it is too late to ask: "
-        "compare the inventory history of this order's products in the shop",
-    )

@@ -19,7 +19,8 @@ from pipeline.effects import Ledger
 from pipeline.ports import DraftStore, Orders, Receipts, Shop, ShopFacts, Shops, StoredDraft
 from pipeline.shopkeeping.finding import find_matches
 from pipeline.shopkeeping.products import NotPlaced, Products
-from pipeline.shopkeeping.stock import Stock, Unit, required, stock_policy
+from pipeline.shopkeeping.steps import NeedsPerson, Unit
+from pipeline.shopkeeping.stock import Stock, required, stock_policy
 
 WAITS = "no quantities were told: a product whose goods were announced before needs a person first"
 
@@ -38,16 +39,18 @@ class ShopifySync:
         self._stock = Stock(ledger, clock)
 
     async def run(self, given: StageInput) -> StageResult:
-        """Create and announce for an order, receive for a receipt."""
+        """Create and announce for an order; receive, or take back, for a receipt."""
         shop = await self._shops.of(given.run.merchant, given.waits)
         facts = await shop.facts()
-        work = self._receive if given.run.kind == "receipt" else self._order
-        sync = await work(given, shop, facts)
-        sync = sync.model_copy(update={"location_name": facts.location_names.get(sync.location_id, "")})
-        doubts = tuple(Doubt(code=one.code, message=one.message, line=one.line) for one in sync.failures)
-        return Review(doubts, sync) if doubts else Done(sync)
+        if given.run.kind != "receipt":
+            return await self._order(given, shop, facts)
+        try:
+            return Done(_named(await self._receipt(given, shop, facts), facts))
+        except NeedsPerson as asking:
+            # What was moved until then stands in the ledger, where the approved run finds it again.
+            return Review((asking.doubt,))
 
-    async def _order(self, given: StageInput, shop: Shop, facts: ShopFacts) -> ShopSync:
+    async def _order(self, given: StageInput, shop: Shop, facts: ShopFacts) -> StageResult:
         """Every product that can be placed, then what is coming of those; a product's failure is its own.
 
         One article nobody can place must not keep the other sixty of a delivery out of the shop. What a person mends
@@ -65,21 +68,38 @@ class ShopifySync:
                 failures.append(_failure(one.draft, failed))
             await given.progress(done / (len(stored) + 1), f"{done} of {len(stored)} products are in the shop")
         placed = ShopSync(products=tuple(products), failures=tuple(failures))
+        try:
+            sync = await self._announce(given, shop, facts, stored, placed)
+        except NeedsPerson as asking:
+            return Review((*_doubts(placed), asking.doubt), placed.model_copy(update={"note": str(asking)}))
+        sync = _named(sync, facts).model_copy(update={"products": placed.products, "failures": placed.failures})
+        return Review(_doubts(placed), sync) if placed.failures else Done(sync)
+
+    async def _announce(
+        self, given: StageInput, shop: Shop, facts: ShopFacts, stored: Sequence[StoredDraft], placed: ShopSync
+    ) -> ShopSync:
         standing = await self._orders.standing(required(given.run.order_id, "order"))
         facts = _at_its_place(facts, standing)
         policy, note = stock_policy(given, facts)
         if policy is StockPolicy.RECORD:
-            return placed.model_copy(update={"note": note})
+            return ShopSync(note=note)
         if _were_announced(stored, placed, standing):
-            return placed.model_copy(update={"note": WAITS})
-        sync = await self._stock.announce(given, shop, facts.location_id, policy, _expected(stored, products), standing)
-        notes = "; ".join(part for part in (note, sync.note) if part)
-        return sync.model_copy(update={"products": placed.products, "failures": placed.failures, "note": notes})
+            return ShopSync(note=WAITS)
+        expected = _expected(stored, placed.products)
+        sync = await self._stock.announce(given, shop, facts.location_id, policy, expected, standing)
+        return sync.model_copy(update={"note": "; ".join(part for part in (note, sync.note) if part)})
 
-    async def _receive(self, given: StageInput, shop: Shop, facts: ShopFacts) -> ShopSync:
+    async def _receipt(self, given: StageInput, shop: Shop, facts: ShopFacts) -> ShopSync:
         standing = await self._orders.standing(required(given.run.order_id, "order"))
-        lines = await self._receipts.lines(required(given.run.receipt_id, "receipt"))
-        return await self._stock.receive(given, shop, _at_its_place(facts, standing), lines, standing)
+        receipt = await self._receipts.receipt(required(given.run.receipt_id, "receipt"))
+        facts = _at_its_place(facts, standing)
+        if receipt.action == "receive":
+            return await self._stock.receive(given, shop, facts, receipt.lines, standing)
+        return await self._stock.end(given, shop, facts, standing, receipt.action)
+
+
+def _doubts(placed: ShopSync) -> tuple[Doubt, ...]:
+    return tuple(Doubt(code=one.code, message=one.message, line=one.line) for one in placed.failures)
 
 
 def _failure(draft: Draft, failed: NotPlaced) -> FailedProduct:
@@ -105,6 +125,10 @@ def _check_products_allowed(given: StageInput, facts: ShopFacts) -> None:
     if facts.currency != currency:
         message = f"the shop sells in {facts.currency} but the settings say {currency}: prices would be wrong"
         raise Reject("currency_mismatch", message)
+
+
+def _named(sync: ShopSync, facts: ShopFacts) -> ShopSync:
+    return sync.model_copy(update={"location_name": facts.location_names.get(sync.location_id, "")})
 
 
 def _at_its_place(facts: ShopFacts, standing: OrderStanding) -> ShopFacts:

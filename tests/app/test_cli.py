@@ -191,6 +191,16 @@ def test_what_came_must_be_said_one_way(cli: Cli, having: Any) -> None:
     assert cli("receive", "PO-1", "--line", "MUG-R=11", "--over").exit_code == 0
 
 
+@pytest.mark.parametrize(("command", "action"), [("close", "close"), ("cancel-order", "cancel")])
+def test_an_order_is_ended_by_its_number_once(cli: Cli, having: Any, command: str, action: str) -> None:
+    having(lambda given: given.order())
+    ended = cli(command, "PO-1")
+    assert "goes on at shopify-sync" in ended.output
+    assert [row["action"] for row in having(lambda given: given.rows(tables.receipts))] == [action]
+    again = cli(command, "PO-1")
+    assert (again.exit_code, "another receipt of this order" in again.stderr) == (1, True)
+
+
 def test_a_line_is_read_from_its_last_equals_sign() -> None:
     assert parse_lines(["A=8", "B=1=2/3"]) == {"A": Units(8, 0), "B=1": Units(2, 3)}
     for wrong in ("A", "A=", "=8", "A=x", "A=-1", "A=1/x"):

@@ -76,6 +76,33 @@ async def test_approving_announces_and_only_receipts_make_goods_sellable(
         assert await _books(core, order_id) == {(10, 9, 1, 0), (4, 6, 1, 3)}
 
 
+async def test_an_order_that_is_ended_leaves_nothing_incoming_and_keeps_what_came(
+    redis_url: str, database_url: str, sandbox: str
+) -> None:
+    async with working(settings_for(redis_url, database_url, sandbox)) as (core, _):
+        await connect_merchant(core, sandbox)
+        for number in range(2):
+            await submit(core, f"{number}.csv", plain_csv(f"PO-{number}", {f"CUP{number}-S": 10}))
+        await settled(core, 2)
+        first, second = await order_ids(core)
+        await receive(core, first, {"CUP0-S": Units(6)})
+        await settled(core, 3)
+        for order_id in (first, second):
+            _, job = await core.people.end_order(order_id, "ann", "cancel")
+            await enqueue_next(core.bull, job)
+        ended = await settled(core, 5)
+        assert {row.state for row in ended} == {"completed"}
+        assert await quantities(sandbox) == {"CUP0-S": (0, 6, 6), "CUP1-S": (0, 0, 0)}
+        assert [await _state(core, one) for one in (first, second)] == ["closed", "cancelled"]
+        assert await _books(core, first) == {(6, 6, 0, 0)}
+        assert await _books(core, second) == {(0, 0, 0, 0)}
+
+        await submit(core, "revised.csv", plain_csv("PO-1", {"CUP1-S": 12}))
+        (revised,) = [row for row in await settled(core, 6) if row.document == "revised.csv"]
+        assert (revised.state, "this order is over" in revised.summary) == ("completed", True)
+        assert (await quantities(sandbox))["CUP1-S"] == (0, 0, 0)
+
+
 @pytest.mark.chaos
 @pytest.mark.parametrize("stage", [flow.SYNC, flow.STATUS])
 async def test_a_worker_killed_in_each_gap_of_a_receipt_counts_no_unit_twice(

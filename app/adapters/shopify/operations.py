@@ -139,6 +139,21 @@ mutation SetCosts($productId: ID!, $variants: [ProductVariantsBulkInput!]!) {
 }
 """
 
+LEVELS = """
+query Levels($ids: [ID!]!, $locationId: ID!) {
+  nodes(ids: $ids) {
+    ... on InventoryItem {
+      id
+      sku
+      tracked
+      inventoryHistoryUrl
+      variants(first: 1) { nodes { displayName requiresComponents } }
+      inventoryLevel(locationId: $locationId) { quantities(names: ["incoming", "available"]) { name quantity } }
+    }
+  }
+}
+"""
+
 ADJUST_QUANTITIES = """
 mutation AdjustQuantities($input: InventoryAdjustQuantitiesInput!, $key: String!) {
   inventoryAdjustQuantities(input: $input) @idempotent(key: $key) {
@@ -205,6 +220,7 @@ ALL = (
     ADD_VARIANTS,
     STOCK_VALUES,
     SET_COSTS,
+    LEVELS,
     ADJUST_QUANTITIES,
     MOVE_QUANTITIES,
     MEDIA,

@@ -8,16 +8,18 @@ from typing import Any
 from app.adapters.shopify import operations
 from app.adapters.shopify.client import ShopClient
 from app.adapters.shopify.products import CustomIds, ShopifyProducts
+from app.adapters.shopify.stock import ShopifyStock
 from pipeline.domain.merchant import Merchant
 from pipeline.errors import VendorRefused
-from pipeline.ports import QuantityChange, ShopFacts, ShopMedia
+from pipeline.ports import ShopFacts, ShopMedia
 
 
-class ShopifyShop(ShopifyProducts):
+class ShopifyShop(ShopifyProducts, ShopifyStock):
     """One merchant's shop. A value of one run: the merchant's settings are those in force now."""
 
     def __init__(self, client: ShopClient, custom_ids: CustomIds, merchant: Merchant) -> None:
-        super().__init__(client, custom_ids)
+        ShopifyStock.__init__(self, client)
+        ShopifyProducts.__init__(self, client, custom_ids)
         self._merchant = merchant
 
     async def facts(self) -> ShopFacts:
@@ -44,52 +46,6 @@ class ShopifyShop(ShopifyProducts):
         scopes = frozenset(scope["handle"] for scope in facts["currentAppInstallation"]["accessScopes"])
         await self._client.granted(scopes)
         return scopes
-
-    async def adjust(
-        self,
-        *,
-        key: str,
-        name: str,
-        reason: str,
-        document: str,
-        location_id: str,
-        changes: Sequence[QuantityChange],
-    ) -> str:
-        """Change quantities of one state (`incoming`, ..) by deltas, idempotent by `key`; returns the group's id.
-
-        A ledger document is required for every state but `available`, where it is forbidden.
-        `changeFromQuantity` is sent as null: a compare would make the variables differ on a repeat.
-        """
-        ledger = {} if name == "available" else {"ledgerDocumentUri": document}
-        entries = [
-            {
-                "inventoryItemId": change.inventory_item_id,
-                "locationId": location_id,
-                "delta": change.delta,
-                "changeFromQuantity": None,
-                **ledger,
-            }
-            for change in changes
-        ]
-        request = {"name": name, "reason": reason, "referenceDocumentUri": document, "changes": entries}
-        data = await self._client.call(operations.ADJUST_QUANTITIES, key=key, input=request)
-        return _group_id(data["inventoryAdjustQuantities"])
-
-    async def move(self, *, key: str, document: str, location_id: str, changes: Sequence[QuantityChange]) -> str:
-        """Move units from incoming to available in one atomic call, idempotent by `key`."""
-        side = {"locationId": location_id, "changeFromQuantity": None}
-        entries = [
-            {
-                "inventoryItemId": change.inventory_item_id,
-                "quantity": change.delta,
-                "from": {**side, "name": "incoming", "ledgerDocumentUri": document},
-                "to": {**side, "name": "available"},
-            }
-            for change in changes
-        ]
-        request = {"reason": "movement_received", "referenceDocumentUri": document, "changes": entries}
-        data = await self._client.call(operations.MOVE_QUANTITIES, key=key, input=request)
-        return _group_id(data["inventoryMoveQuantities"])
 
     async def media(self, product_id: str) -> Sequence[ShopMedia]:
         """The product's pictures, in the product's order."""
@@ -158,9 +114,3 @@ def _media(node: Mapping[str, Any]) -> ShopMedia:
         sources=tuple(url for url in sources if url),
         error="; ".join(f"{error['code']}: {error['message']}" for error in node["mediaErrors"]),
     )
-
-
-def _group_id(payload: Mapping[str, Any]) -> str:
-    """The adjustment group's id; empty when nothing changed (Shopify answers null without an error)."""
-    group = payload["inventoryAdjustmentGroup"]
-    return "" if group is None else str(group["id"])

@@ -6,6 +6,7 @@ import json
 from collections.abc import Callable
 
 import httpx
+import pytest
 
 from app.admin.deps import AdminDeps
 from app.db import tables
@@ -156,6 +157,20 @@ async def test_goods_are_received_by_line_and_more_than_announced_must_be_confir
     assert await bull.state("shopify-sync", answer["jobId"]) == "waiting"
     [line] = await given.rows(tables.receipt_lines)
     assert (line["receipt_id"], line["accepted"]) == (answer["receiptId"], 11)
+
+
+@pytest.mark.parametrize(("path", "action"), [("close", "close"), ("cancel-announcement", "cancel")])
+async def test_an_order_of_which_nothing_more_comes_is_ended(
+    client: httpx.AsyncClient, given: Given, bull: Bull, path: str, action: str
+) -> None:
+    await given.order()
+    answer = await client.post(f"/api/orders/order-1/{path}", json={"who": "ann"})
+    assert answer.status_code == 201
+    assert await bull.state("shopify-sync", answer.json()["jobId"]) == "waiting"
+    [receipt] = await given.rows(tables.receipts)
+    assert (receipt["id"], receipt["action"], receipt["entered_by"]) == (answer.json()["receiptId"], action, "ann")
+    assert (await client.post(f"/api/orders/order-1/{path}", json={})).status_code == 409
+    assert (await client.post(f"/api/orders/nowhere/{path}", json={})).status_code == 404
 
 
 async def test_a_receipt_that_contradicts_itself_is_refused(client: httpx.AsyncClient, given: Given) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from typing import Literal
 
 import pytest
 
@@ -297,6 +298,55 @@ async def test_nothing_is_received_for_an_order_that_is_over(given: Given, peopl
     await given.change(tables.purchase_orders, tables.purchase_orders.c.id == "order-1", state=state)
     with pytest.raises(ConflictError, match=f"PO-1 is {state}"):
         await people.receive("order-1", "ann", "all")
+
+
+# ---------------------------------------------------------------------------------- close, cancel an order
+
+
+@pytest.mark.parametrize("action", ["close", "cancel"])
+async def test_ending_an_order_is_a_receipt_without_lines_and_on_record(
+    given: Given, people: People, action: Literal["close", "cancel"]
+) -> None:
+    await given.order()
+    receipt_id, job = await people.end_order("order-1", "ann", action)
+    run = await given.run_row(job.run_id)
+    assert (run["kind"], run["due_stage"], run["receipt_id"]) == ("receipt", "shopify-sync", receipt_id)
+    assert [row["action"] for row in await given.rows(tables.receipts)] == [action]
+    assert await given.rows(tables.receipt_lines) == []
+    [note] = await given.rows(tables.audit)
+    assert (note["who"], note["action"], note["order_id"]) == ("ann", f"{action}-order", "order-1")
+
+
+@pytest.mark.parametrize(
+    ("state", "words"), [("closed", "is closed already"), ("cancelled", "is cancelled already"), ("draft", "its run")]
+)
+async def test_an_order_is_ended_once_and_only_after_it_was_announced(
+    given: Given, people: People, state: str, words: str
+) -> None:
+    await given.order()
+    await given.change(tables.purchase_orders, tables.purchase_orders.c.id == "order-1", state=state)
+    with pytest.raises(ConflictError, match=words):
+        await people.end_order("order-1", "ann", "close")
+
+
+async def test_an_order_is_not_ended_while_goods_of_it_are_being_received(given: Given, people: People) -> None:
+    await given.order()
+    told = await asyncio.gather(
+        people.receive("order-1", "ann", "all"), people.end_order("order-1", "bob", "close"), return_exceptions=True
+    )
+    assert sum(isinstance(answer, ConflictError) for answer in told) == 1
+
+
+@pytest.mark.parametrize("state", ["failed", "needs_review"])
+async def test_a_receipt_whose_change_may_have_reached_the_shop_cannot_be_forgotten(
+    given: Given, people: People, state: str
+) -> None:
+    await given.order()
+    _, job = await people.receive("order-1", "ann", "all")
+    await given.change(tables.runs, tables.runs.c.id == job.run_id, state=state)
+    await given.insert(tables.effects, key="move:1", run_id=job.run_id, fence=1, state="intent")
+    with pytest.raises(ConflictError, match="or may have"):
+        await people.cancel(job.run_id, "ann")
 
 
 # ---------------------------------------------------------------------------------- pause

@@ -42,6 +42,14 @@ def test_a_revision_that_takes_units_back_says_so() -> None:
     assert completed(sync, receipt=False).summary == "1 product (1 variant), 1 announced unit taken back"
 
 
+def test_an_order_that_ended_says_what_was_taken_back() -> None:
+    ended = ShopSync(stock=(move(-4, "announced"),), location_id=WHERE, location_name="Warehouse", ended="closed")
+    assert completed(ended, receipt=True).summary == "order closed, 4 announced units taken back at Warehouse"
+    assert completed(ShopSync(ended="cancelled"), receipt=True).summary == (
+        "order cancelled, nothing was to be taken back"
+    )
+
+
 def test_units_sellable_at_once_are_named() -> None:
     sync = ShopSync(products=(product(1),), stock=(move(5, "announced"), move(5, "received")))
     assert completed(sync, receipt=False).summary.endswith(

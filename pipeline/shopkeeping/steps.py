@@ -1,0 +1,281 @@
+"""Numbered steps: how a total that cannot be looked up is told to a shop without ever being told twice.
+
+A shop can be asked which products it has, but not which changes of a quantity it has made. So a series of
+changes ("what order 7 announced") is kept in the ledger, one entry per request. Each entry holds the very
+variables of its request and names its idempotency key; to ask whether a request arrived is to send it again
+under the same key. What is told next is the difference between the total wanted and the steps told so far.
+
+    the shop's answer                      what it means                                  what we do
+    a result                               told (now, or when it was sent before)         confirm the step
+    IDEMPOTENCY_CONCURRENT_REQUEST         the first sending is still at work             wait, same key
+    IDEMPOTENCY_PREVIOUS_ATTEMPT_FAILED    this key was refused before                    next step, new key
+    IDEMPOTENCY_KEY_PARAMETER_MISMATCH     the key was used for something else            ask a person
+    no answer, the key's retention over    nobody can tell                                ask a person
+    any other code                         refused, nothing changed                       confirm that, raise it
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import timedelta
+from itertools import count
+from typing import Any
+from uuid import UUID, uuid5
+
+from pipeline.clock import Clock
+from pipeline.contract import StageInput
+from pipeline.domain.purchase_order import Doubt
+from pipeline.domain.standing import PLAN
+from pipeline.effects import Answer, Ledger
+from pipeline.errors import PipelineError, VendorRefused
+from pipeline.ports import Effect, QuantityChange, Shop
+
+KEYS = UUID("5b2c8a86-6a0e-5c0b-9d55-0d3c7b6f3a11")
+"""Namespace of our idempotency keys; changing it would make every repeat a new effect."""
+
+CHANGES_MAX = 250
+"""Shopify takes at most 250 entries in a list."""
+
+REFUSALS_MAX = 20
+"""New steps the shop may refuse in one attempt; a shop that calls every new key a failed one is not believed."""
+
+KEY_TRUSTED_FOR = timedelta(hours=20)
+"""How long a repeat under the same key is certainly recognised. Shopify's figure is said to be 24 hours."""
+
+RECEIVED = "received"
+"""As a state of `Telling`: units move from incoming to available in one atomic call."""
+
+_SPENT = "IDEMPOTENCY_PREVIOUS_ATTEMPT_FAILED"
+_MISMATCH = "IDEMPOTENCY_KEY_PARAMETER_MISMATCH"
+
+
+class NeedsPerson(PipelineError):
+    """Only a person can decide; the stage ends as a review with this doubt."""
+
+    def __init__(self, doubt: Doubt) -> None:
+        super().__init__(doubt.message)
+        self.doubt = doubt
+
+
+@dataclass(frozen=True, slots=True)
+class Unit:
+    """Units of one draft variant: how many, and which inventory item they are."""
+
+    draft_variant_id: str
+    inventory_item_id: str
+    quantity: int
+
+
+@dataclass(frozen=True, slots=True)
+class Telling:
+    """One total the shop is brought to: under which name its steps are numbered, and how a step is sent.
+
+    `state` is the shop's quantity that changes, or RECEIVED. The first step of a series fixes its state and its
+    location for good: what was announced at one place as incoming is taken back there and as incoming.
+    """
+
+    series: str
+    state: str
+    reason: str
+    document: str
+    location_id: str
+    revision: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """What a series has told in all, how and where. `newer`: a later revision had its say before."""
+
+    units: tuple[Unit, ...]
+    state: str
+    location_id: str
+    newer: bool = False
+
+
+class Steps:
+    """Tells totals through the ledger."""
+
+    def __init__(self, ledger: Ledger, clock: Clock) -> None:
+        self._ledger = ledger
+        self._clock = clock
+
+    async def begun(self, series: str) -> bool:
+        """Whether anything of that series was ever meant to be told."""
+        return await self._ledger.find(_key(series, 0)) is not None
+
+    async def told(self, series: str) -> tuple[dict[str, Unit], frozenset[str]]:
+        """What the shop has confirmed of a series, by draft variant, and the codes of what it refused."""
+        told: dict[str, Unit] = {}
+        refused: set[str] = set()
+        for step in count():
+            effect = await self._ledger.find(_key(series, step))
+            if effect is None:
+                break
+            _add(told, effect.external.get("units", ()))
+            refused |= {effect.external["refused"]} if "refused" in effect.external else set()
+        return told, frozenset(refused)
+
+    async def tell(self, given: StageInput, shop: Shop, telling: Telling, target: Sequence[Unit]) -> Told:
+        """Bring the shop from what the series has told to `target`.
+
+        Every step there is comes first, whoever wrote it: one that an interrupted run left open is finished,
+        and only then is it known what is missing. A step of a later revision ends it: that one's say is newer.
+        """
+        told: dict[str, Unit] = {}
+        refusals = 0
+        for step in count():
+            known = await self._ledger.find(_key(telling.series, step))
+            units = [] if known else outstanding(target, told)[:CHANGES_MAX]
+            if known is None and not units:
+                break
+            parameters = _parameters(telling, units) if known is None else known.parameters
+            answer = await self._take(given, shop, _key(telling.series, step), parameters)
+            if "refused" in answer:
+                refusals += known is None
+                if refusals > REFUSALS_MAX:
+                    raise VendorRefused(f"the shop refuses every new key: {answer['message']}", code=_SPENT)
+                continue
+            _add(told, answer["units"])
+            telling = replace(telling, state=answer["state"], location_id=answer["location_id"])
+            if answer["revision"] > telling.revision:
+                return Told(tuple(told.values()), telling.state, telling.location_id, newer=True)
+        return Told(tuple(told.values()), telling.state, telling.location_id)
+
+    async def settled_by_person(self, given: StageInput, question: str, doubt: Doubt) -> str:
+        """Who has answered this question of this run by approving it; raises NeedsPerson until somebody has.
+
+        That it was asked stands in the ledger with the entry it was asked in; approving begins a later one.
+        """
+
+        async def ask_now(first: Mapping[str, Any]) -> Answer:
+            return first
+
+        async def never(_effect: Effect) -> None:
+            return None
+
+        key = f"{PLAN}asked:{given.run.id}:{question}"
+        asked = await self._ledger.once(given, key, {"entry": given.run.entry}, call=ask_now, ask=never)
+        if given.run.entry <= asked["entry"] or not given.run.approved_by:
+            raise NeedsPerson(doubt)
+        return given.run.approved_by
+
+    async def _take(self, given: StageInput, shop: Shop, key: str, parameters: Mapping[str, Any]) -> Answer:
+        """One step through the ledger. A refusal is an answer too: it is confirmed first, then raised."""
+        idempotency_key = idempotency_key_of(given, key)
+        refusals: list[VendorRefused] = []
+
+        def told_as(first: Mapping[str, Any], **how: str) -> Answer:
+            return {**how, **{name: first[name] for name in ("units", "state", "revision", "location_id")}}
+
+        async def unknown(first: Mapping[str, Any]) -> Answer:
+            """Nobody can tell whether it happened: nothing is sent again, and a person has the last word."""
+            doubt = await _unknown_outcome(shop, first)
+            return told_as(first, assumed_by=await self.settled_by_person(given, key, doubt))
+
+        async def send(first: Mapping[str, Any]) -> Answer:
+            try:
+                group = await _send(shop, idempotency_key, first)
+            except VendorRefused as refused:
+                if refused.code == _MISMATCH:
+                    return await unknown(first)
+                refusals.append(refused)
+                return {"refused": refused.code, "message": str(refused)}
+            return told_as(first, group=group)
+
+        async def ask(effect: Effect) -> Answer | None:
+            # The repeat is the question: inside the key's retention it answers and changes nothing.
+            if self._clock.now() - effect.intended_at < KEY_TRUSTED_FOR:
+                return None
+            return await unknown(effect.parameters)
+
+        answer = await self._ledger.once(given, key, parameters, call=send, ask=ask)
+        if refusals and refusals[0].code != _SPENT:
+            raise refusals[0]
+        return answer
+
+
+def idempotency_key_of(given: StageInput, key: str) -> str:
+    """The key of one ledgered effect: derived, so that a database restored from a backup names it the same way."""
+    return str(uuid5(KEYS, f"{given.run.merchant.id}|{key}"))
+
+
+def outstanding(target: Sequence[Unit], told: Mapping[str, Unit]) -> list[Unit]:
+    """What must still be told to get from `told` to `target`; what is expected no longer is taken back."""
+    wanted = {unit.draft_variant_id: unit for unit in target}
+    missing: list[Unit] = []
+    for name in dict.fromkeys((*wanted, *told)):
+        unit = wanted.get(name) or told[name]
+        quantity = wanted[name].quantity if name in wanted else 0
+        quantity -= told[name].quantity if name in told else 0
+        if quantity:
+            missing.append(replace(unit, quantity=quantity))
+    return missing
+
+
+def _key(series: str, step: int) -> str:
+    return f"{series}:{step}"
+
+
+def _add(told: dict[str, Unit], units: Sequence[Sequence[Any]]) -> None:
+    for name, item, quantity in units:
+        before = told[name].quantity if name in told else 0
+        told[name] = Unit(name, item, before + quantity)
+
+
+def _parameters(telling: Telling, units: Sequence[Unit]) -> dict[str, Any]:
+    """All a repeat needs to send the very same request again, as JSON. Lists, because JSONB reorders objects."""
+    return {
+        "state": telling.state,
+        "reason": telling.reason,
+        "document": telling.document,
+        "location_id": telling.location_id,
+        "revision": telling.revision,
+        "units": [[unit.draft_variant_id, unit.inventory_item_id, unit.quantity] for unit in units],
+    }
+
+
+async def _send(shop: Shop, key: str, parameters: Mapping[str, Any]) -> str:
+    """One request, built from stored parameters only. Two variants of one inventory item are one change."""
+    changes = [QuantityChange(item, quantity) for item, quantity in _by_item(parameters).items()]
+    document, location_id = parameters["document"], parameters["location_id"]
+    if parameters["state"] == RECEIVED:
+        return await shop.move(key=key, document=document, location_id=location_id, changes=changes)
+    return await shop.adjust(
+        key=key,
+        name=parameters["state"],
+        reason=parameters["reason"],
+        document=document,
+        location_id=location_id,
+        changes=changes,
+    )
+
+
+def _by_item(parameters: Mapping[str, Any]) -> dict[str, int]:
+    items: dict[str, int] = {}
+    for _, item, quantity in parameters["units"]:
+        items[item] = items.get(item, 0) + quantity
+    return items
+
+
+async def _unknown_outcome(shop: Shop, parameters: Mapping[str, Any]) -> Doubt:
+    """The question in words, with the page of the shop's admin where the answer stands."""
+    items = _by_item(parameters)
+    levels = await shop.levels(list(items), parameters["location_id"])
+    what = "from incoming to available" if parameters["state"] == RECEIVED else f"in “{parameters['state']}”"
+    changes = [
+        f"{quantity:+} of {levels[item].name} ({levels[item].history_url})" if item in levels else f"{quantity:+}"
+        for item, quantity in items.items()
+    ]
+    shown = ", ".join(changes[:_CHANGES_SHOWN]) + (
+        f" and {more} more" if (more := len(items) - _CHANGES_SHOWN) > 0 else ""
+    )
+    message = (
+        f"A change of stock {what} may or may not have reached the shop, and it is too late to ask it: {shown}. "
+        "Look at the inventory history; if the change is not there, make it by hand in the shop. "
+        "Then approve: it counts as done, and nothing is sent again."
+    )
+    return Doubt(code="stock_outcome_unknown", message=message)
+
+
+_CHANGES_SHOWN = 3
