@@ -22,6 +22,7 @@ from app.db.documents import DocumentStore
 from app.db.drafts import PostgresDrafts, PostgresImages
 from app.db.effects import PostgresEffects
 from app.db.orders import PostgresOrders
+from app.db.plans import PostgresPlans
 from app.settings import Settings
 from pipeline import flow
 from pipeline.claimer import Observe
@@ -126,7 +127,15 @@ async def _stages(core: Core, stack: AsyncExitStack, reach: Callable[[str], None
         ShopifyPayload(orders),
         ProductDraftCreation(),
         ImageAttachment(orders),
-        ShopifySync(shops, PostgresDrafts(core.database), orders, orders, ledger, core.clock),
+        ShopifySync(
+            shops,
+            PostgresDrafts(core.database),
+            orders,
+            orders,
+            ledger,
+            core.clock,
+            PostgresPlans(core.database),
+        ),
         StatusUpdate(),
         BackgroundImageProcessing(
             shops, PostgresImages(core.database), WebImages(settings.image_host_map), ledger, core.clock

@@ -270,11 +270,39 @@ async def _show(core: Core, name: str, *, as_json: bool) -> None:
 
 
 @app.command()
-def approve(run: RunName) -> None:
-    """Let a run that needs review go on."""
+def plan(run: RunName, as_json: AsJson = False) -> None:
+    """Read the shop and show what approving this run would do there."""
+    from app.approving import open_approvals, plan_json
 
     async def work(core: Core) -> None:
-        await _go_on(core, await core.people.approve(await _run_id(core, run), _who()))
+        async with open_approvals(core) as approvals:
+            read = await approvals.read(await _run_id(core, run), _who())
+        if as_json:
+            Screen().json(plan_json(read))
+        else:
+            Screen().plan(read)
+
+    _with_core(work)
+
+
+@app.command()
+def approve(
+    run: RunName,
+    seen: Annotated[str, typer.Option("--plan", metavar="DIGEST", help="Only if this is still the plan.")] = "",
+    without_plan: Annotated[
+        bool, typer.Option("--without-plan", help="Ask no shop; the order does there what it finds to do.")
+    ] = False,
+) -> None:
+    """Let a run that needs review go on; what it does in the shop is what the shop says now, or it stops."""
+    from app.approving import open_approvals
+
+    async def work(core: Core) -> None:
+        async with open_approvals(core) as approvals:
+            run_id = await _run_id(core, run)
+            approved = await approvals.approve(run_id, _who(), seen=seen, without_plan=without_plan)
+        if approved.read is not None:
+            Screen().plan(approved.read)
+        await _go_on(core, approved.next)
 
     _with_core(work)
 

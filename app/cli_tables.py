@@ -11,10 +11,12 @@ from rich.table import Table
 from rich.text import Text
 
 from pipeline import flow
+from pipeline.domain.plan import items, summary
 
 if TYPE_CHECKING:
     from decimal import Decimal
 
+    from app.db.plans import ReadPlan
     from app.db.views import RunRow, RunView, Totals
     from app.doctor import Check
     from app.inspection import Inspection
@@ -74,6 +76,15 @@ class Screen:
         )
         counts = ("ordered", "announced", "received", "rejected", "open")
         self._table(("sku", "product", "in the shop", *counts), variants, numeric=set(counts))
+
+    def plan(self, read: ReadPlan) -> None:
+        """What approving would do in the shop."""
+        self.say(summary(read.plan), "red" if read.plan.stops else "bold")
+        for item in items(read.plan):
+            self.say(f"{item.title}: {item.words}")
+            for variant in item.variants:
+                self.say(f"    {variant}")
+        self.say(f"plan {read.plan.digest}, as the shop was at {read.read_at:%H:%M:%S} UTC")
 
     def totals(self, totals: Totals) -> None:
         """Every stage, and all runs."""

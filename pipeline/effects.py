@@ -64,3 +64,22 @@ class Ledger:
         await self._store.confirm(run, fence, key, answer)
         self._reach("confirm")
         return answer
+
+    async def decide(
+        self,
+        given: StageInput,
+        key: str,
+        parameters: Mapping[str, Any],
+        judge: Callable[[Mapping[str, Any]], Answer],
+    ) -> tuple[Answer, bool]:
+        """What was decided under `key`, and whether that was in an earlier attempt.
+
+        A decision changes nothing outside. Until its answer is written nothing was done by it, so whoever dies before
+        leaves no question: the next attempt judges again, from the first parameters and what it sees itself.
+        """
+        effect = await self._store.intend(given.run.id, given.run.fence, key, parameters)
+        if effect.state == "confirmed":
+            return effect.external, True
+        answer = judge(effect.parameters)
+        await self._store.confirm(given.run.id, given.run.fence, key, answer)
+        return answer, False

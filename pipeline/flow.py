@@ -53,6 +53,8 @@ SYNC = "shopify-sync"
 STATUS = "status-update"
 IMAGES = "background-image-processing"
 LAST_REVIEWABLE = "image-attachment"
+BEFORE_THE_SHOP = (LAST_REVIEWABLE, SYNC)
+"""Where a run that waits for a person goes on with the shop: everything is known that a plan needs."""
 
 SHOP_SHARE = 2 * min(spec.concurrency for spec in STAGES[: NAMES.index(STATUS)]) - 1
 """Orders of one shop under way at once, where one process works: one less than two rounds of the narrowest stage.

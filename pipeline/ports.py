@@ -13,6 +13,7 @@ from decimal import Decimal
 from typing import Any, Protocol
 
 from pipeline.domain.merchant import Merchant
+from pipeline.domain.plan import Plan
 from pipeline.domain.purchase_order import ExtractedOrder
 from pipeline.domain.results import Draft, EnrichedLine, NormalizedLine, PricedLine
 from pipeline.domain.shop import ShopProduct, ShopVariant
@@ -193,6 +194,7 @@ class StoredDraft:
 
     `choice` is what a person decided it is: NEW_PRODUCT, a product's id, or empty; `choices` counts decisions, each of
     which begins anew. `elsewhere` are products of other drafts of this merchant that share a GTIN with it.
+    `pictures` counts its candidates that nobody has tried yet.
     """
 
     draft: Draft
@@ -201,11 +203,28 @@ class StoredDraft:
     choice: str = ""
     choices: int = 0
     elsewhere: tuple[str, ...] = ()
+    pictures: int = 0
 
     @property
     def custom_id(self) -> str:
         """What the product carries in the shop; another one after each decision, so that no old product answers."""
         return f"{self.draft.id}-{self.choices}" if self.choices else self.draft.id
+
+
+@dataclass(frozen=True, slots=True)
+class ApprovedPlan:
+    """The plan a person approved, and the entry of the run it was approved for."""
+
+    entry: int
+    plan: Plan
+
+
+class Plans(Protocol):
+    """Plans as approved."""
+
+    async def approved(self, run_id: str) -> ApprovedPlan | None:
+        """The plan approved last for this run; None when a rule approved it, or a person without a plan."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)

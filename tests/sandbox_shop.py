@@ -24,7 +24,7 @@ from pipeline.contract import Run, StageInput
 from pipeline.domain.merchant import Merchant, MerchantSettings
 from pipeline.domain.results import Draft, DraftVariant, PlannedProduct, PlannedVariant
 from pipeline.domain.standing import OrderStanding, VariantStanding
-from pipeline.ports import Effect, ReceiptLine, ReceiptRecord, StoredDraft, StoredImage, StoredVariant
+from pipeline.ports import ApprovedPlan, Effect, ReceiptLine, ReceiptRecord, StoredDraft, StoredImage, StoredVariant
 
 DOMAIN = "demo.myshopify.com"
 TOKEN = "shpat_secret-of-the-sandbox"
@@ -147,7 +147,7 @@ class Effects:
 
 @dataclass
 class Books:
-    """Drafts, orders, receipts and pictures as Postgres would hold them; one object implements the four ports."""
+    """Drafts, orders, receipts, pictures and plans as Postgres would hold them; one object implements the ports."""
 
     drafts: list[StoredDraft] = field(default_factory=list)
     standings: dict[str, VariantStanding] = field(default_factory=dict)
@@ -157,6 +157,10 @@ class Books:
     action: str = "receive"
     state: str = ""
     images: list[StoredImage] = field(default_factory=list)
+    plan: ApprovedPlan | None = None
+
+    async def approved(self, run_id: str) -> ApprovedPlan | None:
+        return self.plan
 
     async def standing(self, order_id: str) -> OrderStanding:
         return OrderStanding(self.location_id, self.standings, self.revision, self.state)

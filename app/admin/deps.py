@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from app.admin.metrics import Metrics
 
 if TYPE_CHECKING:
+    from app.approving import Approvals
     from app.db.people import People
     from app.db.session import Database
     from app.redis_link import ConnectionState
@@ -38,6 +39,7 @@ class AdminDeps:
     database: Database
     bull: Bull
     people: People
+    approvals: Approvals
     progress: Progress
     clock: Clock
     connections: Callable[[], Sequence[ConnectionState]]

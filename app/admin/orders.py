@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from fastapi import APIRouter, File, Form, Query, UploadFile
 from pydantic import BaseModel, ConfigDict, Field
 
+from app.approving import plan_json
 from app.db import views
 from app.db.errors import InvalidError, NotFoundError
 from app.db.receiving import UNITS_MAX, Units
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from pipeline.run_store import NextJob
 
 _Limit = Annotated[int, Query(ge=1, le=views.PAGE_MAX)]
+_Who = Annotated[str, Query(min_length=1, max_length=100)]
 _State = Literal["running", "needs_review", "completed", "failed", "cancelled"]
 
 
@@ -38,6 +40,16 @@ class Matched(By):
 
     draft: str = Field(min_length=1, max_length=300)
     product: str = Field(min_length=1, max_length=300)
+
+
+class Approval(By):
+    """`plan`: the digest of the plan the person saw, refused if it is another by now. Without it: as the shop is now.
+
+    `without_plan`: read nothing; the order does in the shop what it finds to do.
+    """
+
+    plan: str = Field(default="", max_length=64)
+    without_plan: bool = False
 
 
 class CountedLine(_Body):
@@ -64,6 +76,7 @@ def orders_router(deps: AdminDeps) -> APIRouter:
     router.add_api_route("/orders", orders.list, methods=["GET"])
     router.add_api_route("/orders", orders.upload, methods=["POST"], status_code=202)
     router.add_api_route("/orders/{name}", orders.show, methods=["GET"])
+    router.add_api_route("/orders/{name}/plan", orders.plan, methods=["GET"])
     router.add_api_route("/orders/{name}/approve", orders.approve, methods=["POST"])
     router.add_api_route("/orders/{name}/match", orders.match, methods=["POST"])
     router.add_api_route("/orders/{name}/retry", orders.retry, methods=["POST"])
@@ -127,9 +140,17 @@ class _Orders:
             raise NotFoundError(f"there is no run {name}")
         return {"success": True, "order": found.model_dump(mode="json")}
 
-    async def approve(self, name: str, by: By) -> dict[str, Any]:
-        """Let a run that needs review go on."""
-        return await self._go_on(await self._deps.people.approve(await self._run_id(name), by.who))
+    async def plan(self, name: str, who: _Who = "api") -> dict[str, Any]:
+        """What would happen in the shop if `who` approved now; the shop is read for it, and not changed."""
+        return {"success": True, "plan": plan_json(await self._deps.approvals.read(await self._run_id(name), who))}
+
+    async def approve(self, name: str, by: Approval) -> dict[str, Any]:
+        """Let a run that needs review go on, with the plan as the shop is now."""
+        approved = await self._deps.approvals.approve(
+            await self._run_id(name), by.who, seen=by.plan, without_plan=by.without_plan
+        )
+        plan = None if approved.read is None else plan_json(approved.read)
+        return {**await self._go_on(approved.next), "plan": plan}
 
     async def match(self, name: str, said: Matched) -> dict[str, Any]:
         """Say what one of the order's products is in the shop: "new", or the product's id. Then approve."""

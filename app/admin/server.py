@@ -16,6 +16,7 @@ from app.adapters.progress import UpstreamProgress
 from app.admin.api import create_app
 from app.admin.deps import AdminDeps, Health
 from app.admin.metrics import Metrics
+from app.approving import open_approvals
 from app.consumers import ConsumerWatch
 from pipeline import flow
 
@@ -45,22 +46,24 @@ async def serve_admin(
     """Serve this process's page until cancelled; `started` is told the address."""
     settings = core.settings
     token = settings.admin_token
-    deps = AdminDeps(
-        database=core.database,
-        bull=core.bull,
-        people=core.people,
-        progress=UpstreamProgress(core.connections.commands, core.database, core.clock),
-        clock=core.clock,
-        connections=core.connections.states,
-        health=lambda: health_of(worker, watchdog),
-        swept=lambda: worker.last_report,
-        foreign=ConsumerWatch(core.connections.commands, settings.queue_prefix, flow.NAMES, core.clock).look,
-        version=_version(),
-        host=settings.http_host,
-        token=None if token is None else token.get_secret_value(),
-        metrics=metrics or Metrics(),
-    )
-    await serve(create_app(deps), settings.http_host, settings.http_port, started)
+    async with open_approvals(core) as approvals:
+        deps = AdminDeps(
+            database=core.database,
+            bull=core.bull,
+            people=core.people,
+            approvals=approvals,
+            progress=UpstreamProgress(core.connections.commands, core.database, core.clock),
+            clock=core.clock,
+            connections=core.connections.states,
+            health=lambda: health_of(worker, watchdog),
+            swept=lambda: worker.last_report,
+            foreign=ConsumerWatch(core.connections.commands, settings.queue_prefix, flow.NAMES, core.clock).look,
+            version=_version(),
+            host=settings.http_host,
+            token=None if token is None else token.get_secret_value(),
+            metrics=metrics or Metrics(),
+        )
+        await serve(create_app(deps), settings.http_host, settings.http_port, started)
 
 
 async def serve(app: FastAPI, host: str, port: int, started: Callable[[str], None] = lambda _url: None) -> None:

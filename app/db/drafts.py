@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from sqlalchemy import select
+from sqlalchemy import func, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.db.journal import earlier_outputs
@@ -41,6 +41,12 @@ class PostgresDrafts:
                 stored = StoredVariant(row["id"], row["variant_key"], row["variant_id"], row["inventory_item_id"])
                 variants.setdefault(row["draft_id"], []).append(stored)
             elsewhere = await _elsewhere(connection, [one for one in drafts if not products[one.id]["product_id"]])
+            untried = await connection.execute(
+                select(images.c.draft_id, func.count())
+                .where(images.c.draft_id.in_(ids), images.c.state == "candidate")
+                .group_by(images.c.draft_id)
+            )
+            pictures: dict[str, int] = {draft_id: count for draft_id, count in untried}  # noqa: C416 a Row is no tuple
         return [
             StoredDraft(
                 draft,
@@ -49,6 +55,7 @@ class PostgresDrafts:
                 products[draft.id]["choice"],
                 products[draft.id]["choices"],
                 elsewhere.get(draft.id, ()),
+                pictures.get(draft.id, 0),
             )
             for draft in drafts
         ]

@@ -17,9 +17,11 @@ from app.db.accept import locked_run
 from app.db.choosing import choose
 from app.db.door import turns_after
 from app.db.errors import ConflictError, NotFoundError
+from app.db.plans import ReadPlan, keep_approval_without, keep_plan
 from app.db.receiving import Delivered, Ending, end, receive, refuse_second_receipt
 from app.db.tables import audit, effects, queue_pauses, runs, stage_runs
 from pipeline import flow
+from pipeline.domain.plan import summary
 from pipeline.domain.standing import PLAN
 from pipeline.run_store import DueRun, NextJob
 
@@ -54,13 +56,24 @@ class People:
         self._database = database
         self._open_runs = open_runs
 
-    async def approve(self, run_id: str, who: str) -> NextJob:
-        """A person has looked at the doubts and lets the run go on where it left the line."""
+    async def approve(self, run_id: str, who: str, read: ReadPlan | None = None) -> NextJob:
+        """A person has looked at the doubts and lets the run go on where it left the line.
+
+        `read` is the plan they approve, which the run then applies exactly or stops; see `app.approving`.
+        """
         async with self._database.transaction() as connection:
             run = await _run_in(connection, run_id, "approve", {"needs_review"})
+            if read is not None and read.entry != run["entry"]:
+                raise ConflictError(f"run {run_id} has moved since this plan was read: read it again")
             resumed = NextJob(run_id, flow.resume_stage(run["review_stage"]), run["entry"] + 1, run["workflow_id"])
             await _re_enter(connection, run, resumed, review=[], review_stage="", approved_by=who)
-            await _note(connection, who, "approve", run, {"stage": resumed.stage, "doubts": run["review"]})
+            details = {"stage": resumed.stage, "doubts": run["review"]}
+            if read is None and resumed.stage == flow.SYNC:
+                await keep_approval_without(connection, run_id, resumed.entry, who)
+            elif read is not None:
+                await keep_plan(connection, run_id, resumed.entry, read.plan, approved_by=who, read_at=read.read_at)
+                details |= {"plan": read.plan.digest, "summary": summary(read.plan)}
+            await _note(connection, who, "approve", run, details)
             return resumed
 
     async def retry(self, run_id: str, who: str) -> NextJob:

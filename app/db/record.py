@@ -17,6 +17,7 @@ from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.db.books import book, settle_state
+from app.db.plans import keep_plan
 from app.db.tables import (
     draft_variants,
     images,
@@ -332,6 +333,8 @@ def _batches(rows: list[dict[str, Any]]) -> Iterator[list[dict[str, Any]]]:
 
 
 async def _synced(connection: AsyncConnection, run: Run, sync: ShopSync) -> None:
+    if sync.plan is not None:
+        await keep_plan(connection, run.id, run.entry, sync.plan, approved_by=run.approved_by)
     products = sorted(sync.products, key=lambda product: product.draft_id)
     variants = sorted((one for product in products for one in product.variants), key=lambda one: one.draft_variant_id)
     if products:

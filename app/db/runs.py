@@ -83,7 +83,7 @@ class PostgresRuns:
             if merchant is None:
                 return await self._unknown_merchant(connection, ticket, run)
             parked = await ask_turn(connection, ticket, run, self._open_runs) if at_the_door else None
-            return parked or await self._take(connection, ticket, run, _merchant(merchant), alone=alone)
+            return parked or await self._take(connection, ticket, run, merchant_value(merchant), alone=alone)
 
     async def _reentry(self, connection: AsyncConnection, ticket: Ticket, run: RowMapping) -> RowMapping | Dead:
         """A dead run whose job comes again: crashed before Redis was told (still dead), or retried by a person.
@@ -181,7 +181,7 @@ class PostgresRuns:
         ).scalar_one()
         attempt = await _next_attempt(connection, run["id"], ticket.stage, run["entry"])
         ready = Ready(
-            run=_run(run, merchant, fence),
+            run=run_value(run, merchant, fence),
             stage=ticket.stage,
             attempt=attempt,
             earlier=await earlier_outputs(connection, run["id"], but=ticket.stage),
@@ -364,7 +364,8 @@ class PostgresRuns:
 # ------------------------------------------------------------------------------------------- the pieces
 
 
-def _merchant(row: RowMapping) -> Merchant:
+def merchant_value(row: RowMapping) -> Merchant:
+    """The merchant with the rules in force."""
     return Merchant(
         id=row["id"],
         name=row["name"],
@@ -374,7 +375,8 @@ def _merchant(row: RowMapping) -> Merchant:
     )
 
 
-def _run(row: RowMapping, merchant: Merchant, fence: int) -> Run:
+def run_value(row: RowMapping, merchant: Merchant, fence: int) -> Run:
+    """The run as a stage sees it."""
     return Run(
         id=row["id"],
         kind=row["kind"],

@@ -426,6 +426,21 @@ effects = Table(
     Index("ix_effects_run_id", "run_id"),
 )
 
+plans = Table(
+    "plans",
+    metadata,
+    Column("run_id", Text, ForeignKey(runs.c.id), nullable=False),
+    # The entry it was approved for: a retry applies the plan of an earlier one.
+    Column("entry", Integer, nullable=False),
+    Column("digest", Text, nullable=False),
+    _json("content"),
+    Column("read_at", DateTime(timezone=True), nullable=False),
+    # Empty: a merchant's rule approved it, and it was read by the stage that applied it.
+    _words("approved_by"),
+    _instant("approved_at", now=True),
+    PrimaryKeyConstraint("run_id", "entry"),
+)
+
 queue_pauses = Table(
     "queue_pauses",
     metadata,

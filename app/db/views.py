@@ -34,6 +34,7 @@ from app.db.tables import (
     stage_runs,
     suppliers,
 )
+from pipeline import flow
 from pipeline.domain.purchase_order import Doubt
 from pipeline.domain.values import Value
 
@@ -186,10 +187,14 @@ class AuditRow(Value):
 
 
 class RunView(Value):
-    """One run in full. Lines and variants are those of its order, receipts of the order as a whole."""
+    """One run in full. Lines and variants are those of its order, receipts of the order as a whole.
+
+    `has_plan`: it waits for a person before the shop, and what it would do there can be read.
+    """
 
     run: RunRow
     order_state: str
+    has_plan: bool
     stages: tuple[StageRow, ...]
     lines: tuple[LineRow, ...]
     variants: tuple[VariantRow, ...]
@@ -295,6 +300,7 @@ async def find_run(database: Database, run_id: str) -> RunView | None:
         return RunView(
             run=rows[0],
             order_state=await _order_state(connection, order_id),
+            has_plan=bool(await connection.scalar(_waits_before_the_shop(run_id))),
             stages=tuple(await _all(connection, StageRow, _stages(run_id))),
             lines=tuple(await _all(connection, LineRow, _lines(order_id, revision))),
             variants=tuple(await _all(connection, VariantRow, _variants(order_id))),
@@ -478,6 +484,12 @@ def _audit(run_id: str) -> Select[Any]:
         .where(audit.c.run_id == run_id)
         .order_by(audit.c.id)
         .limit(ROWS_MAX)
+    )
+
+
+def _waits_before_the_shop(run_id: str) -> Select[Any]:
+    return select(runs.c.review_stage.in_(flow.BEFORE_THE_SHOP)).where(
+        runs.c.id == run_id, runs.c.state == "needs_review"
     )
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 from datetime import date
 from decimal import Decimal
 
+from pipeline.domain.plan import Plan
 from pipeline.domain.purchase_order import DocumentKind, Doubt, ExtractedLine, ExtractedOrder, LineKind
 from pipeline.domain.values import Value
 
@@ -250,6 +251,7 @@ class ShopSync(Value):
     """9 shopify-sync: what now stands in the shop because of this run; `note` says what was not done and why.
 
     `ended` is the order's last state (closed or cancelled) when the run was to end it.
+    `plan` is the plan that was applied where nobody had approved one.
     """
 
     products: tuple[SyncedProduct, ...] = ()
@@ -259,6 +261,7 @@ class ShopSync(Value):
     location_name: str = ""
     note: str = ""
     ended: str = ""
+    plan: Plan | None = None
 
 
 class RunOutcome(Value):

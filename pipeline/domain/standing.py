@@ -97,3 +97,8 @@ def moves_of(one: Share) -> list[StockMove]:
 def receipt_plan(receipt_id: str) -> str:
     """The ledger's key of how a receipt was parted."""
     return f"{PLAN}{receipt_id}"
+
+
+def run_plan(run_id: str, approved_at: int | None) -> str:
+    """The ledger's key of whether a run may apply its plan; None: nobody approved one. A retry decides nothing anew."""
+    return f"{PLAN}{run_id}:{'rule' if approved_at is None else approved_at}"

@@ -27,7 +27,7 @@ async def set_costs(
     """
     if given.run.merchant.settings.cost_on_approve not in _OVERWRITES:
         return
-    parameters = {"costs": await _costs(given, shop, draft, before)}
+    parameters = {"costs": await costs_to_write(given, shop, draft, before)}
 
     async def call(first: Mapping[str, Any]) -> Answer:
         by_product: dict[str, dict[str, Decimal]] = {}
@@ -45,8 +45,12 @@ async def set_costs(
     await ledger.once(given, key, parameters, call=call, ask=ask)
 
 
-async def _costs(given: StageInput, shop: Shop, draft: Draft, before: Mapping[str, ShopVariant]) -> list[list[str]]:
-    """[product id, variant id, cost] of each variant with a cost that was there before."""
+async def costs_to_write(
+    given: StageInput, shop: Shop, draft: Draft, before: Mapping[str, ShopVariant]
+) -> list[list[str]]:
+    """[product id, variant id, cost] of each variant that was there `before` and gets a cost; reads only."""
+    if given.run.merchant.settings.cost_on_approve not in _OVERWRITES:
+        return []
     held: dict[str, StockValue] = {}
     priced = [
         (one.plan, one.plan.unit_cost, before[one.id])

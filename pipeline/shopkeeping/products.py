@@ -24,11 +24,12 @@ from pipeline.ports import Effect, Shop, StoredDraft
 from pipeline.shopkeeping.costs import set_costs
 
 CREATE = "create"
-_OURS = (CREATE, "custom_id")
+OURS = (CREATE, "custom_id")
 """How a product is recognised that we made; what it costs was said then."""
 
 _WAYS_OUT = {
     "product_deleted": "Say `new` to create it again, or which product it is now (`match`), then approve.",
+    "product_archived": "Bring it back there, or say `new` (`match`), then approve.",
     "variant_deleted": "Add it by hand, or name the product again (`match`) to have it added, then approve.",
     "several_matches": "Leave the code on one of them, or say which product it is (`match`), then approve.",
     "only_the_sku": "Say that it is that product, or `new` (`match`), then approve.",
@@ -46,6 +47,14 @@ class NotPlaced(Exception):
         self.code = code
 
 
+def why_not_placed(draft: Draft, match: Match) -> NotPlaced | None:
+    """What a person must say or mend before this draft can be brought into the shop; None when it can be."""
+    if match.verdict is Verdict.UNCLEAR:
+        return NotPlaced(match.code, f"{match.reason} {_WAYS_OUT.get(match.code, _MEND)}")
+    problem = limits.beyond(draft.plan)
+    return NotPlaced(problem.code, f"{problem.message} {_MEND}") if problem else None
+
+
 class Products:
     """Brings drafts into a shop, through the ledger."""
 
@@ -58,16 +67,14 @@ class Products:
         Costs of what was there before are set before anything is added: afterwards nobody could tell the two apart.
         """
         draft = _with_costs_allowed(stored.draft, given.run.merchant.settings.cost_on_approve)
-        if match.verdict is Verdict.UNCLEAR:
-            raise NotPlaced(match.code, f"{match.reason} {_WAYS_OUT.get(match.code, _MEND)}")
-        if problem := limits.beyond(draft.plan):
-            raise NotPlaced(problem.code, f"{problem.message} {_MEND}")
+        if refusal := why_not_placed(stored.draft, match):
+            raise refusal
         answer: Answer = {"by": "place", "product_id": match.product_id, "variants": _places(match.variants)}
         if match.by != "place":
             answer, created = await self._settle(given, shop, stored, draft, match)
             match = await _as_it_is(shop, draft, match, answer, created)
         by = answer.get("by", CREATE)
-        before = {} if by in _OURS else {name: match.variants[name] for name in answer["variants"]}
+        before = {} if by in OURS else {name: match.variants[name] for name in answer["variants"]}
         await set_costs(self._ledger, given, shop, draft, before)
         places = {name: [one.id, one.inventory_item_id] for name, one in match.variants.items()}
         missing = [one.id for one in draft.variants if one.id not in places]
@@ -79,7 +86,7 @@ class Products:
             draft_id=draft.id,
             product_id=match.product_id,
             created=by == CREATE and not stored.product_id,
-            matched_by="" if by in _OURS or stored.product_id else by,
+            matched_by="" if by in OURS or stored.product_id else by,
             variants=tuple(
                 SyncedVariant(
                     draft_variant_id=one.id,

@@ -1,40 +1,49 @@
 """Stage 9, shopify-sync: create what is new, add what is missing, tell the shop what is coming.
 
 What is done to products and to stock, and why so, stands in `pipeline.shopkeeping`; every change goes through
-the effect ledger.
+the effect ledger. Before the first of them the shop is compared with the plan that was approved.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from pipeline.clock import Clock
 from pipeline.contract import Done, Reject, Review, StageInput, StageResult
+from pipeline.domain.matching import Match
 from pipeline.domain.merchant import StockPolicy
+from pipeline.domain.plan import Plan, differences
 from pipeline.domain.purchase_order import Doubt
 from pipeline.domain.results import Draft, FailedProduct, ShopSync, SyncedProduct
-from pipeline.domain.standing import OrderStanding
-from pipeline.effects import Ledger
-from pipeline.ports import DraftStore, Orders, Receipts, Shop, ShopFacts, Shops, StoredDraft
-from pipeline.shopkeeping.finding import find_matches
+from pipeline.domain.standing import run_plan
+from pipeline.effects import Answer, Ledger
+from pipeline.ports import DraftStore, Orders, Plans, Receipts, Shop, ShopFacts, Shops, StoredDraft
+from pipeline.shopkeeping.planning import WAITS, at_its_place, read_plan, were_announced
 from pipeline.shopkeeping.products import NotPlaced, Products
 from pipeline.shopkeeping.steps import NeedsPerson, Unit
 from pipeline.shopkeeping.stock import Stock, required, stock_policy
-
-WAITS = "no quantities were told: a product whose goods were announced before needs a person first"
 
 
 class ShopifySync:
     """Brings the shop to what an approved order or a receipt says."""
 
     def __init__(
-        self, shops: Shops, drafts: DraftStore, orders: Orders, receipts: Receipts, ledger: Ledger, clock: Clock
+        self,
+        shops: Shops,
+        drafts: DraftStore,
+        orders: Orders,
+        receipts: Receipts,
+        ledger: Ledger,
+        clock: Clock,
+        plans: Plans,
     ) -> None:
         self._shops = shops
         self._drafts = drafts
         self._orders = orders
         self._receipts = receipts
+        self._ledger = ledger
+        self._plans = plans
         self._products = Products(ledger)
         self._stock = Stock(ledger, clock)
 
@@ -51,14 +60,52 @@ class ShopifySync:
             return Review((asking.doubt,))
 
     async def _order(self, given: StageInput, shop: Shop, facts: ShopFacts) -> StageResult:
+        """Look, compare with what was approved, then apply."""
+        stored = await self._drafts.of_run(given.run.id)
+        standing = await self._orders.standing(required(given.run.order_id, "order"))
+        now, matches = await read_plan(given, shop, facts, stored, standing)
+        plan = await self._agree(given, now)
+        if isinstance(plan, Review):
+            return plan
+        return await self._apply(given, shop, facts, stored, matches, plan)
+
+    async def _agree(self, given: StageInput, now: Plan) -> Plan | Review | None:
+        """Whether the plan may be applied, decided before the first write: Review when it is not what was approved.
+
+        Returned is the plan of an order nobody approved one for (a merchant's rule did, or a person without a plan):
+        as it was first read, for after an interruption part of it is done. Then only its stops are heeded.
+        """
+        approved = await self._plans.approved(given.run.id)
+        key = run_plan(given.run.id, approved.entry if approved else None)
+        if approved is None:
+            if now.stops:
+                raise Reject(now.stops[0].code, now.stops[0].message)
+            first, _ = await self._ledger.decide(given, key, {"plan": now.model_dump(mode="json")}, lambda own: own)
+            return Plan.model_validate(first["plan"])
+
+        def compare(_own: Mapping[str, Any]) -> Answer:
+            return {"changed": list(differences(approved.plan, now))}
+
+        answer, begun = await self._ledger.decide(given, key, {"digest": approved.plan.digest}, compare)
+        if answer["changed"]:
+            return _look_again(answer["changed"], "Nothing was done")
+        changed = differences(approved.plan, now, begun=True) if begun else ()
+        return _look_again(changed, "Nothing more was done") if changed else None
+
+    async def _apply(
+        self,
+        given: StageInput,
+        shop: Shop,
+        facts: ShopFacts,
+        stored: Sequence[StoredDraft],
+        matches: Mapping[str, Match],
+        plan: Plan | None,
+    ) -> StageResult:
         """Every product that can be placed, then what is coming of those; a product's failure is its own.
 
         One article nobody can place must not keep the other sixty of a delivery out of the shop. What a person mends
         is taken up by the next entry, which finds the rest done.
         """
-        _check_products_allowed(given, facts)
-        stored = await self._drafts.of_run(given.run.id)
-        matches = await find_matches(shop, stored, given.progress)
         products: list[SyncedProduct] = []
         failures: list[FailedProduct] = []
         for done, one in enumerate(stored, start=1):
@@ -67,23 +114,23 @@ class ShopifySync:
             except NotPlaced as failed:
                 failures.append(_failure(one.draft, failed))
             await given.progress(done / (len(stored) + 1), f"{done} of {len(stored)} products are in the shop")
-        placed = ShopSync(products=tuple(products), failures=tuple(failures))
+        placed = ShopSync(products=tuple(products), failures=tuple(failures), plan=plan)
         try:
-            sync = await self._announce(given, shop, facts, stored, placed)
+            sync = _named(await self._announce(given, shop, facts, stored, placed), facts)
         except NeedsPerson as asking:
             return Review((*_doubts(placed), asking.doubt), placed.model_copy(update={"note": str(asking)}))
-        sync = _named(sync, facts).model_copy(update={"products": placed.products, "failures": placed.failures})
+        sync = sync.model_copy(update={"products": placed.products, "failures": placed.failures, "plan": plan})
         return Review(_doubts(placed), sync) if placed.failures else Done(sync)
 
     async def _announce(
         self, given: StageInput, shop: Shop, facts: ShopFacts, stored: Sequence[StoredDraft], placed: ShopSync
     ) -> ShopSync:
         standing = await self._orders.standing(required(given.run.order_id, "order"))
-        facts = _at_its_place(facts, standing)
+        facts = at_its_place(facts, standing)
         policy, note = stock_policy(given, facts)
         if policy is StockPolicy.RECORD:
             return ShopSync(note=note)
-        if _were_announced(stored, placed, standing):
+        if were_announced(stored, {one.draft_id for one in placed.failures}, standing):
             return ShopSync(note=WAITS)
         expected = _expected(stored, placed.products)
         sync = await self._stock.announce(given, shop, facts.location_id, policy, expected, standing)
@@ -92,10 +139,16 @@ class ShopifySync:
     async def _receipt(self, given: StageInput, shop: Shop, facts: ShopFacts) -> ShopSync:
         standing = await self._orders.standing(required(given.run.order_id, "order"))
         receipt = await self._receipts.receipt(required(given.run.receipt_id, "receipt"))
-        facts = _at_its_place(facts, standing)
+        facts = at_its_place(facts, standing)
         if receipt.action == "receive":
             return await self._stock.receive(given, shop, facts, receipt.lines, standing)
         return await self._stock.end(given, shop, facts, standing, receipt.action)
+
+
+def _look_again(changed: Sequence[str], done: str) -> Review:
+    """The order goes back to whoever approves; one reason for each thing that is not as it was."""
+    messages = (f"Since this was approved: {words.rstrip('.')}. {done}; look at the new plan." for words in changed)
+    return Review(tuple(Doubt(code="plan_changed", message=message) for message in messages))
 
 
 def _doubts(placed: ShopSync) -> tuple[Doubt, ...]:
@@ -108,32 +161,8 @@ def _failure(draft: Draft, failed: NotPlaced) -> FailedProduct:
     return FailedProduct(draft_id=draft.id, code=failed.code, message=str(failed), line=line)
 
 
-def _were_announced(stored: Sequence[StoredDraft], placed: ShopSync, standing: OrderStanding) -> bool:
-    """Whether units of a product that failed were announced before.
-
-    Without them the shop would be told that they come no more, or, if the product is gone, refuse the whole change.
-    """
-    failed = {one.draft_id for one in placed.failures}
-    names = {one.id for draft in stored if draft.draft.id in failed for one in draft.draft.variants}
-    return any(standing.variants[name].announced for name in names if name in standing.variants)
-
-
-def _check_products_allowed(given: StageInput, facts: ShopFacts) -> None:
-    if "write_products" not in facts.scopes:
-        raise Reject("missing_scope", "the app may not create products in this shop: grant it write_products")
-    currency = given.run.merchant.settings.currency
-    if facts.currency != currency:
-        message = f"the shop sells in {facts.currency} but the settings say {currency}: prices would be wrong"
-        raise Reject("currency_mismatch", message)
-
-
 def _named(sync: ShopSync, facts: ShopFacts) -> ShopSync:
     return sync.model_copy(update={"location_name": facts.location_names.get(sync.location_id, "")})
-
-
-def _at_its_place(facts: ShopFacts, standing: OrderStanding) -> ShopFacts:
-    """An order stays where it was announced, whatever location the merchant chose for others since."""
-    return replace(facts, location_id=standing.location_id or facts.location_id)
 
 
 def _expected(stored: Sequence[StoredDraft], products: Sequence[SyncedProduct]) -> list[Unit]:

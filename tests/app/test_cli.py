@@ -118,10 +118,10 @@ def test_settings_that_cannot_be_used_are_listed(monkeypatch: pytest.MonkeyPatch
 
 def test_approving_names_the_stage_and_enqueues_its_job(cli: Cli, having: Any, redis_admin: redis.Redis) -> None:
     having(lambda given: given.run_in_review("r", at="image-attachment"))
-    result = cli("approve", "wf-r")
+    result = cli("approve", "wf-r", "--without-plan")
     assert "run r goes on at shopify-sync" in result.output
     assert redis_admin.lrange("bull:shopify-sync:wait", 0, -1) == ["po-r-shopify-sync-1"]
-    again = cli("approve", "r")
+    again = cli("approve", "r", "--without-plan")
     assert again.exit_code == 1
     assert "it is running" in again.stderr
 

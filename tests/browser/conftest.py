@@ -7,4 +7,5 @@ from tests.app.admin.conftest import (  # noqa: F401 - fixtures, found by name
     deps,
     given,
     make_deps,
+    shops,
 )

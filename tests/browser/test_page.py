@@ -111,7 +111,7 @@ async def test_a_document_is_text_whatever_it_says(open_page: Any, url: str, giv
 
 
 async def test_an_order_is_approved_with_the_keyboard_alone(open_page: Any, url: str, given: Given) -> None:
-    await given.run_in_review("r", at="image-attachment")
+    await given.run_in_review("r", at="database-save")
     page = await open_page(url)
     await page.locator("tr[data-run='r'] button").focus()
     await page.keyboard.press("Enter")
@@ -126,7 +126,7 @@ async def test_an_order_is_approved_with_the_keyboard_alone(open_page: Any, url:
     await page.get_by_role("button", name="approve").press("Enter")
     await page.locator("#confirm button[value=yes]").press("Enter")
     await expect(page.locator("#notice")).to_have_text("approve: done")
-    assert (await given.run_row("r"))["due_stage"] == "shopify-sync"
+    assert (await given.run_row("r"))["due_stage"] == "database-save"
     await expect(page.locator("tr[data-run='r']")).to_contain_text("running")
 
 

@@ -12,8 +12,9 @@ fragment VariantFields on ProductVariant {
   id
   sku
   barcode
+  price
   selectedOptions { name value }
-  inventoryItem { id }
+  inventoryItem { id unitCost { amount } }
 }
 """
 

@@ -321,6 +321,7 @@ def _stock_value(node: Mapping[str, Any]) -> StockValue:
 
 def _variant(node: Mapping[str, Any], product_id: str) -> ShopVariant:
     options = {option["name"]: option["value"] for option in node["selectedOptions"]}
+    cost = node["inventoryItem"]["unitCost"]
     return ShopVariant(
         id=node["id"],
         inventory_item_id=node["inventoryItem"]["id"],
@@ -328,4 +329,6 @@ def _variant(node: Mapping[str, Any], product_id: str) -> ShopVariant:
         barcode=node["barcode"] or "",
         options={} if options == STANDALONE else options,
         product_id=product_id,
+        price=Decimal(node["price"]),
+        cost=None if cost is None else Decimal(cost["amount"]),
     )

@@ -3,6 +3,7 @@
 import { get, post, Refused } from "./api.js";
 import { confirmed, find, make, notice, table } from "./dom.js";
 import { markChosen } from "./orders.js";
+import { planSection } from "./plan.js";
 import { amount, lasted, moment, outcome, quantity, title, why } from "./words.js";
 
 let shown = null;
@@ -25,7 +26,7 @@ export async function showDetail(runId, { focus }) {
   // While we asked, somebody may have gone elsewhere, or begun to count.
   if (shown !== runId || (!focus && isBeingFilledIn())) return;
   const held = panel.contains(document.activeElement) ? document.activeElement.textContent : null;
-  panel.replaceChildren(...parts(order));
+  panel.replaceChildren(...parts(order, focus));
   if (focus) find("detail-title").focus();
   else if (held !== null) holderOf(panel, held).focus();
 }
@@ -40,12 +41,13 @@ function holderOf(panel, text) {
   return [...panel.querySelectorAll("button, a")].find((one) => one.textContent === text) ?? find("detail-title");
 }
 
-function parts(order) {
+function parts(order, focus) {
   const { run } = order;
   return [
     make("h2", { id: "detail-title", tabindex: "-1" }, title(run)),
     facts(order),
     ...reasons(run),
+    ...(order.has_plan ? [planSection(run, { again: focus, approve: (plan) => approve(run, plan) })] : []),
     actions(order),
     ...section("Stages", order.stages, stages),
     ...section("Lines", order.lines, (lines) => linesTable(lines, run.currency)),
@@ -123,7 +125,9 @@ function actions(order) {
   const { run } = order;
   const act = (verb, question) => make("button", { type: "button", onclick: () => command(run, verb, question) }, verb);
   const found = [];
-  if (run.state === "needs_review") found.push(act("approve", `Approve ${title(run)}? What it orders is announced in the shop.`));
+  if (run.state === "needs_review" && !order.has_plan) {
+    found.push(act("approve", `Approve ${title(run)}? It goes on where it left the line.`));
+  }
   if (run.state === "failed") found.push(act("retry", `Run ${run.failed_stage} of ${title(run)} again?`));
   if (["running", "needs_review", "failed"].includes(run.state)) {
     found.push(act("cancel", `Cancel ${title(run)}? It ends for good. What the shop was told already stays there.`));
@@ -138,6 +142,13 @@ const openUnits = (variant) => Math.max(0, variant.announced - variant.received 
 async function command(run, verb, question) {
   if (!(await confirmed(question))) return;
   await attempt(run, () => post(`/api/orders/${encodeURIComponent(run.run_id)}/${verb}`, { who: "page" }), `${verb}: done`);
+}
+
+async function approve(run, plan) {
+  const does = plan ? plan.summary : "Nobody has read what it does in the shop: it does what it finds to do.";
+  if (!(await confirmed(`Approve ${title(run)}? ${does}`))) return;
+  const body = plan ? { who: "page", plan: plan.digest } : { who: "page", without_plan: true };
+  await attempt(run, () => post(`/api/orders/${encodeURIComponent(run.run_id)}/approve`, body), "approve: done");
 }
 
 function receiveForm(run, variants) {

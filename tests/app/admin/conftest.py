@@ -9,9 +9,13 @@ import anyio
 import httpx
 import pytest
 
+from app.adapters.secrets import Seal
+from app.adapters.shops import Shops
 from app.admin.api import create_app
 from app.admin.deps import AdminDeps, Health
+from app.approving import Approvals
 from app.connections import Connections, open_connections
+from app.db.merchants import Merchants
 from app.db.people import People
 from app.db.session import Database, PoolSize
 from app.redis_link import ConnectionState
@@ -65,7 +69,18 @@ def bull(connections: Connections) -> Bull:
 
 
 @pytest.fixture
-def make_deps(database: Database, bull: Bull, connections: Connections) -> Callable[..., AdminDeps]:
+async def shops(database: Database) -> AsyncIterator[Shops]:
+    """The merchants' shops, as the composition root opens them."""
+    async with httpx.AsyncClient(trust_env=False) as http:
+        yield Shops(http, merchants_of(database).credentials, SystemClock())
+
+
+def merchants_of(database: Database) -> Merchants:
+    return Merchants(database, Seal("a secret key for the tests and nothing else"), api_version="2026-10")
+
+
+@pytest.fixture
+def make_deps(database: Database, bull: Bull, connections: Connections, shops: Shops) -> Callable[..., AdminDeps]:
     async def nobody() -> list[str]:
         return []
 
@@ -74,6 +89,7 @@ def make_deps(database: Database, bull: Bull, connections: Connections) -> Calla
             "database": database,
             "bull": bull,
             "people": People(database),
+            "approvals": Approvals(shops, database, People(database), SystemClock()),
             "progress": Progress(),
             "clock": SystemClock(),
             "connections": connections.states,

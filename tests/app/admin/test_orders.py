@@ -129,12 +129,12 @@ async def test_approving_over_http_enqueues_the_next_job(client: httpx.AsyncClie
     await given.run_in_review("r", at="image-attachment")
     shown = (await client.get("/api/orders/r")).json()["order"]["run"]
     assert shown["review"][0]["message"] == DOUBTS[0].message
-    answer = (await client.post("/api/orders/r/approve", json={"who": "ann"})).json()
+    answer = (await client.post("/api/orders/r/approve", json={"who": "ann", "without_plan": True})).json()
     assert (answer["stage"], answer["jobId"]) == ("shopify-sync", "po-r-shopify-sync-1")
     job = await bull.job("shopify-sync", answer["jobId"])
     assert job is not None
     assert json.loads(job.data)["data"] == {"runId": "r", "entry": 1, "flowVersion": 1}
-    again = await client.post("/api/orders/r/approve", json={})
+    again = await client.post("/api/orders/r/approve", json={"without_plan": True})
     assert (again.status_code, again.json()["error"]) == (409, "conflict")
 
 
