@@ -1,0 +1,140 @@
+"""Whether a shop that breaks is felt by another: the time of the well shop's orders, alone and beside it.
+
+    .venv/bin/python -m bench.broken_shop [ORDERS [SECONDS_APART]]
+
+One worker with all stages and the settings of production's limits; real Valkey and PostgreSQL, the sandbox in a
+process of its own. The well shop sends one order after the other at an even pace; meanwhile the other shop has twenty
+waiting: first there are none, then it answers 502, then it hangs for a minute at each call. The promise is a ratio:
+p95 within 20 % of what it is alone.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from datetime import UTC, datetime
+from time import monotonic
+
+import anyio
+import httpx
+from sqlalchemy import select
+
+from app import logs
+from app.core import Core
+from app.db import migrate
+from app.db.tables import runs
+from app.db.uploads import create_upload
+from app.embedded import open_home, start_postgres, start_redis
+from app.enqueue import enqueue_upload
+from pipeline import flow
+from pipeline.domain.merchant import Merchant, MerchantSettings
+from tests.shop import articles, csv_of, settings_for, working
+
+WELL, TOKEN = "well", "shpat_of-the-bench"
+BESIDE = 20
+PATIENCE_S = 300.0
+BREAKS = {"alone": "", "beside one that answers 502": "http_502", "beside one that hangs": "hang"}
+
+
+def main(orders: int, apart_s: float) -> None:
+    command = [sys.executable, "-m", "app.sandbox"]
+    with (
+        open_home(None) as home,
+        start_redis(home) as redis_url,
+        start_postgres(home) as database_url,
+        subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as sandbox,  # noqa: S603
+    ):
+        migrate.upgrade(database_url)
+        logs.configure("text", file=home.log("worker"))
+        assert sandbox.stdout is not None
+        address = sandbox.stdout.readline().removeprefix("listening on ").strip()
+        try:
+            anyio.run(_measure, redis_url, database_url, address, orders, apart_s)
+        finally:
+            sandbox.terminate()
+
+
+async def _measure(redis_url: str, database_url: str, sandbox: str, orders: int, apart_s: float) -> None:
+    print(f"{orders} orders of the well shop, one every {apart_s:g} s", flush=True)
+    print("                                 p50, s   p95, s   p95 of alone   calls that broke", flush=True)
+    limits = {"rate_limit": "10/5", "shop_open_runs": flow.SHOP_SHARE}
+    settings = settings_for(redis_url, database_url, sandbox, **limits)
+    async with working(settings) as (core, _worker):
+        await _connect(core, sandbox, WELL)
+        await _send(core, WELL, "warm", 0)
+        await _took(core, ["warm"])
+        alone_s = 0.0
+        for round_, (words, kind) in enumerate(BREAKS.items()):
+            beside = f"beside-{round_}"
+            if kind:
+                await _connect(core, sandbox, beside)
+                await _break(sandbox, beside, kind)
+                for number in range(BESIDE):
+                    await _send(core, beside, f"{beside}-{number}", number)
+            names = []
+            for number in range(orders):
+                names.append(f"{round_}-{number}")
+                await _send(core, WELL, names[-1], 1000 * round_ + number + 1)
+                await anyio.sleep(apart_s)
+            spans = sorted(await _took(core, names))
+            p50, p95 = spans[len(spans) // 2], spans[int(len(spans) * 0.95)]
+            alone_s = alone_s or p95
+            met = await _faults_met(sandbox, beside) if kind else 0
+            print(f"  {words:<30}{p50:>7.2f}{p95:>9.2f}{p95 / alone_s:>15.2f}{met:>19}", flush=True)
+
+
+async def _connect(core: Core, sandbox: str, name: str) -> None:
+    domain = f"{name}.sandbox"
+    async with httpx.AsyncClient() as http:
+        shop = {"domain": domain, "token": TOKEN, "settings": {"latency_s": 0.05, "latency_jitter_s": 0.05}}
+        (await http.post(f"{sandbox}/shops", json=shop)).raise_for_status()
+    rules = MerchantSettings(auto_approve=True, image_hosts=("images.example",))
+    await core.merchants.add(
+        Merchant(id=name, name=name, shop_domain=domain, settings=rules),
+        endpoint=f"{sandbox}/shops/{domain}/admin/api/2026-10/graphql.json",
+        token=TOKEN,
+    )
+
+
+async def _break(sandbox: str, name: str, kind: str) -> None:
+    async with httpx.AsyncClient() as http:
+        fault = {"kind": kind, "count": 1_000_000, "seconds": 60}
+        (await http.post(f"{sandbox}/shops/{name}.sandbox/faults", json=fault)).raise_for_status()
+
+
+async def _faults_met(sandbox: str, name: str) -> int:
+    async with httpx.AsyncClient() as http:
+        return int((await http.get(f"{sandbox}/shops/{name}.sandbox/state")).json()["faults_met"])
+
+
+async def _send(core: Core, merchant: str, name: str, number: int) -> None:
+    content = csv_of(f"PO-{name}", articles(number))
+    upload = await create_upload(
+        core.database, merchant_id=merchant, name=name, mime="text/csv", content=content, at=datetime.now(UTC)
+    )
+    await enqueue_upload(core.bull, upload)
+
+
+async def _took(core: Core, names: list[str]) -> list[float]:
+    """Seconds from arrival to completion of each of these orders, by Postgres' clock."""
+    from app.db.tables import documents
+
+    statement = (
+        select(runs.c.created_at, runs.c.finished_at)
+        .join(documents, documents.c.id == runs.c.document_id)
+        .where(documents.c.name.in_(names), runs.c.state == "completed")
+    )
+    until = monotonic() + PATIENCE_S
+    while True:
+        async with core.database.transaction() as connection:
+            rows = (await connection.execute(statement)).all()
+        if len(rows) == len(names):
+            return [(ended - began).total_seconds() for began, ended in rows]
+        if monotonic() > until:
+            raise TimeoutError(f"{len(rows)} of {len(names)} orders are completed")
+        await anyio.sleep(0.2)
+
+
+if __name__ == "__main__":
+    given = [*sys.argv[1:], *("60", "1")[len(sys.argv) - 1 :]]
+    main(int(given[0]), float(given[1]))
