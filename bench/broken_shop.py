@@ -42,7 +42,7 @@ def main(orders: int, apart_s: float) -> None:
         open_home(None) as home,
         start_redis(home) as redis_url,
         start_postgres(home) as database_url,
-        subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as sandbox,  # noqa: S603
+        subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as sandbox,
     ):
         migrate.upgrade(database_url)
         logs.configure("text", file=home.log("worker"))

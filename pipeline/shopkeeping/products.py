@@ -69,19 +69,25 @@ class Products:
         draft = _with_costs_allowed(stored.draft, given.run.merchant.settings.cost_on_approve)
         if refusal := why_not_placed(stored.draft, match):
             raise refusal
-        answer: Answer = {"by": "place", "product_id": match.product_id, "variants": _places(match.variants)}
+        known = {one.draft_variant_id for one in stored.variants if one.variant_id}
+        there = {name: one for name, one in match.variants.items() if name in known}
+        answer: Answer = {"by": "place", "product_id": match.product_id, "variants": _places(there)}
         if match.by != "place":
             answer, created = await self._settle(given, shop, stored, draft, match)
             match = await _as_it_is(shop, draft, match, answer, created)
         by = answer.get("by", CREATE)
+        if any(name not in match.variants for name in answer["variants"]):
+            raise NotPlaced("variant_deleted", f"“{match.title}” has lost a variant. {_WAYS_OUT['variant_deleted']}")
         before = {} if by in OURS else {name: match.variants[name] for name in answer["variants"]}
         await set_costs(self._ledger, given, shop, draft, before)
+        # By what was known, not by what is there now: what an attempt that died has added must be confirmed, too.
+        missing = [one.id for one in draft.variants if one.id not in answer["variants"]]
         places = {name: [one.id, one.inventory_item_id] for name, one in match.variants.items()}
-        missing = [one.id for one in draft.variants if one.id not in places]
+        made: Sequence[str] = ()
         if missing:
             added = await self._add_variants(given, shop, stored, draft, match.product_id, missing)
             places |= {name: place[:2] for name, place in added["variants"].items()}
-        known = {one.draft_variant_id for one in stored.variants if one.variant_id}
+            made = added.get("made", missing)
         return SyncedProduct(
             draft_id=draft.id,
             product_id=match.product_id,
@@ -92,7 +98,7 @@ class Products:
                     draft_variant_id=one.id,
                     variant_id=places[one.id][0],
                     inventory_item_id=places[one.id][1],
-                    created=one.id not in known and (one.id in missing or by == CREATE),
+                    created=one.id not in known and (one.id in made or by == CREATE),
                 )
                 for one in draft.variants
             ),
@@ -112,10 +118,13 @@ class Products:
         created: ShopProduct | None = None
 
         async def ask(effect: Effect) -> Answer | None:
-            if effect.parameters.get("by", CREATE) != CREATE:
-                return None  # linking again changes nothing
+            first = effect.parameters
             found = await shop.find_product(stored.custom_id)
-            return None if found is None else _found(draft, found)
+            if found is None:
+                return None
+            if first.get("by", CREATE) == CREATE:
+                return _found(draft, found)
+            return _adopted(first) if found.id == first["product_id"] else None
 
         async def call(first: Mapping[str, Any]) -> Answer:
             nonlocal created
@@ -129,7 +138,7 @@ class Products:
                     await shop.link(first["product_id"], stored.custom_id)
                 except VendorRefused as refused:  # known here by its id all the same
                     note = str(refused)
-            return {"by": by, "product_id": first["product_id"], "variants": first["variants"], "note": note}
+            return _adopted(first, note)
 
         parameters = {
             "draft_id": draft.id,
@@ -164,10 +173,16 @@ class Products:
                 raise NotPlaced("beyond_limits", f"{problem} {_MEND}")
             if lacking:
                 given.still_ours()
-                found = match_variants(draft, await shop.add_variants(product, draft, lacking))
+                try:
+                    found = match_variants(draft, await shop.add_variants(product, draft, lacking))
+                except VendorRefused:  # because somebody, or a request of ours that was late, has just added them?
+                    _, found = await look()
+                    if not found.keys() >= set(missing):
+                        raise
+                    lacking = []
             if not found.keys() >= set(missing):
                 raise VendorRefused("the shop did not keep all its variants", code="variants")
-            return {"variants": _places(found)}
+            return {"variants": _places(found), "made": lacking}
 
         digest = hashlib.sha256("|".join(sorted(missing)).encode()).hexdigest()[:16]
         parameters = {"product_id": product_id, "draft_variant_ids": sorted(missing)}
@@ -248,6 +263,11 @@ def _with_costs_allowed(draft: Draft, policy: CostPolicy) -> Draft:
 
 def _found(draft: Draft, product: ShopProduct) -> Answer:
     return {"by": CREATE, "product_id": product.id, "variants": _places(match_variants(draft, product))}
+
+
+def _adopted(first: Mapping[str, Any], note: str = "") -> Answer:
+    """A product of the merchant's, as it was recognised first; `note` says why it carries no link of ours."""
+    return {name: first[name] for name in ("by", "product_id", "variants")} | {"note": note}
 
 
 def _places(variants: Mapping[str, ShopVariant]) -> dict[str, list[str]]:
