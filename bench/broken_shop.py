@@ -22,7 +22,7 @@ from sqlalchemy import select
 from app import logs
 from app.core import Core
 from app.db import migrate
-from app.db.tables import runs
+from app.db.tables import documents, runs
 from app.db.uploads import create_upload
 from app.embedded import open_home, start_postgres, start_redis
 from app.enqueue import enqueue_upload
@@ -117,8 +117,6 @@ async def _send(core: Core, merchant: str, name: str, number: int) -> None:
 
 async def _took(core: Core, names: list[str]) -> list[float]:
     """Seconds from arrival to completion of each of these orders, by Postgres' clock."""
-    from app.db.tables import documents
-
     statement = (
         select(runs.c.created_at, runs.c.finished_at)
         .join(documents, documents.c.id == runs.c.document_id)

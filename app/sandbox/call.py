@@ -11,6 +11,7 @@ from graphql import GraphQLError
 if TYPE_CHECKING:
     from datetime import datetime
 
+    from app.sandbox.idempotency import Running
     from app.sandbox.state import Shop
     from app.sandbox.store import Store
 
@@ -27,6 +28,10 @@ class Call:
     address: str
     """This server's own address, as the client spelled it."""
     at: datetime
+    running: Running
+    """The idempotency keys of requests that have not been answered."""
+    request: object
+    """Which request this is, among those."""
 
 
 Resolver = Callable[[Any, Call, Args], Any]

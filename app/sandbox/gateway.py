@@ -16,6 +16,8 @@ from graphql import (
     GraphQLSyntaxError,
     OperationDefinitionNode,
     OperationType,
+    StringValueNode,
+    VariableNode,
     execute_sync,
     get_operation_ast,
     parse,
@@ -25,6 +27,7 @@ from pydantic import BaseModel, Field
 
 from app.sandbox.call import PAGE_SIZE_MAX, Call
 from app.sandbox.cost import QUERY_POINTS_MAX, Bucket, Estimate, actual
+from app.sandbox.idempotency import Running
 from app.sandbox.schema import load_schema, resolve_plainly
 from app.sandbox.state import now
 from app.sandbox.variables import invalid_variables
@@ -76,6 +79,7 @@ class Gateway:
 
     store: Store
     buckets: dict[str, Bucket] = field(default_factory=dict)
+    running: Running = field(default_factory=Running)
 
     def begin(self, shop: Shop, body: GraphqlRequest) -> Envelope | Charged:
         """Look at one request and charge it; an envelope where that is the end of it. HTTP 200 whatever it says.
@@ -95,10 +99,10 @@ class Gateway:
             return {"errors": [too_long]}
         return self._charge(shop, document, operation, variables)
 
-    def finish(self, shop: Shop, address: str, charged: Charged) -> Envelope:
+    def finish(self, shop: Shop, address: str, charged: Charged, request: object) -> Envelope:
         """Execute what was charged, and give back what it did not use."""
         is_mutation = charged.is_mutation
-        call = Call(shop, self.store, address, now())
+        call = Call(shop, self.store, address, now(), self.running, request)
         envelope = self._execute(call, charged.document, charged.operation, charged.variables)
         used = actual(envelope["data"], requested=charged.requested, is_mutation=is_mutation)
         bucket = self.bucket(shop)
@@ -161,6 +165,19 @@ def operation_names(query: str) -> list[str]:
     document = _read(query)
     operation = None if isinstance(document, list) else get_operation_ast(document)
     return [] if operation is None else _root_fields(operation)
+
+
+def idempotency_keys(body: GraphqlRequest) -> list[str]:
+    """The keys a request's mutations are marked with."""
+    document = _read(body.query)
+    operation = None if isinstance(document, list) else get_operation_ast(document, body.operation_name)
+    if operation is None:
+        return []
+    nodes = [node for node in operation.selection_set.selections if isinstance(node, FieldNode)]
+    marks = [one for node in nodes for one in node.directives or () if one.name.value == "idempotent"]
+    values = [argument.value for mark in marks for argument in mark.arguments or ()]
+    named = [(body.variables or {}).get(one.name.value) for one in values if isinstance(one, VariableNode)]
+    return [str(key) for key in named if key] + [one.value for one in values if isinstance(one, StringValueNode)]
 
 
 def throttled(bucket: Bucket, requested: int) -> Envelope:

@@ -17,7 +17,7 @@ from starlette.routing import Route
 
 from app.sandbox.call import Call, UserErrors, user_error
 from app.sandbox.faults import AFTER_SUCCESS, STATUSES, Fault, Faults, half_told, refusal
-from app.sandbox.gateway import Charged, Gateway, GraphqlRequest, operation_names, throttled
+from app.sandbox.gateway import Charged, Gateway, GraphqlRequest, idempotency_keys, operation_names, throttled
 from app.sandbox.media import UPLOAD_MAX, receive_upload
 from app.sandbox.merchant import Edit
 from app.sandbox.page import render
@@ -109,13 +109,14 @@ class ShopServer:
             return JSONResponse({"errors": "Bad Request"}, 400)
         operations = operation_names(body.query)
         address = _address(request)
-        return await self._perform(shop, operations, lambda: self._answer(shop, address, body))
+        with self.gateway.running.holding(shop.domain, idempotency_keys(body), request):
+            return await self._perform(shop, operations, lambda: self._answer(shop, address, body, request))
 
-    async def _answer(self, shop: Shop, address: str, body: GraphqlRequest) -> Response:
+    async def _answer(self, shop: Shop, address: str, body: GraphqlRequest, request: object) -> Response:
         """Charged at once, executed and refunded when it is answered."""
         begun = self.gateway.begin(shop, body)
         await asyncio.sleep(shop.settings.latency_s + self.random.random() * shop.settings.latency_jitter_s)
-        envelope = self.gateway.finish(shop, address, begun) if isinstance(begun, Charged) else begun
+        envelope = self.gateway.finish(shop, address, begun, request) if isinstance(begun, Charged) else begun
         headers = {"X-Shopify-API-Version": API_VERSION, "X-Request-Id": str(uuid4())}
         return JSONResponse(envelope, headers=headers)
 
@@ -203,7 +204,7 @@ class ShopServer:
             return JSONResponse({"errors": "Not Found"}, 404)
         try:
             given = _EDITS.validate_json(await request.body())
-            call = Call(shop, self.store, _address(request), now())
+            call = Call(shop, self.store, _address(request), now(), self.gateway.running, request)
             ids = [edit.apply(call) for edit in (given if isinstance(given, list) else [given])]
         except ValidationError as error:
             return JSONResponse({"errors": json.loads(error.json(include_url=False))}, 422)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 from uuid import uuid4
 
@@ -56,6 +57,18 @@ async def test_a_refused_attempt_spends_its_key(shop: ShopClient) -> None:
     await shop.adjust(item, 10, key=key, reason="because")
     again = await shop.adjust(item, 10, key=key, reason="because")
     assert again["userErrors"][0]["code"] == "IDEMPOTENCY_PREVIOUS_ATTEMPT_FAILED"
+
+
+async def test_a_key_whose_first_request_is_at_work_is_refused_until_that_has_answered(shop: ShopClient) -> None:
+    item = await shop.first_item()
+    key = str(uuid4())
+    await shop.order("slow", "inventoryAdjustQuantities", seconds=0.3)
+    told = await asyncio.gather(*(shop.adjust(item, 10, key=key) for _ in range(2)))
+    (first,) = [answer for answer in told if answer["inventoryAdjustmentGroup"]]
+    (other,) = [answer for answer in told if answer is not first]
+    assert [error["code"] for error in other["userErrors"]] == ["IDEMPOTENCY_CONCURRENT_REQUEST"]
+    assert await shop.adjust(item, 10, key=key) == first
+    assert (await shop.quantities())["incoming"] == 10
 
 
 async def test_past_its_retention_a_key_protects_no_more(shop: ShopClient) -> None:
