@@ -254,8 +254,20 @@ class Receipts(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
+class SentFile:
+    """What was last uploaded for a picture, and when that was confirmed: only after it was an attach asked for."""
+
+    key: str
+    at: datetime
+    sha256: str
+    phash: str
+    width: int
+    height: int
+
+
+@dataclass(frozen=True, slots=True)
 class StoredImage:
-    """A candidate picture of a draft that lives in the shop."""
+    """A candidate picture of a draft that lives in the shop. `sent` is what earlier attempts of the run uploaded."""
 
     id: str
     draft_id: str
@@ -264,6 +276,7 @@ class StoredImage:
     position: int
     alt: str
     state: str
+    sent: SentFile | None = None
 
 
 class ImageStore(Protocol):
@@ -271,6 +284,10 @@ class ImageStore(Protocol):
 
     async def of_run(self, run_id: str) -> Sequence[StoredImage]:
         """This run's candidates that have no final state yet, by draft and position."""
+        ...
+
+    async def hung(self, product_ids: Sequence[str]) -> Mapping[str, Sequence[str]]:
+        """By product the phashes of all we ever hung there, for whichever order, also of what was taken down since."""
         ...
 
 
@@ -348,6 +365,18 @@ class ShopMedia:
     alt: str
     sources: tuple[str, ...] = ()
     error: str = ""
+
+
+DELETED = "DELETED"
+"""No status of a shop's: the product is gone."""
+
+
+@dataclass(frozen=True, slots=True)
+class ShopGallery:
+    """A product's pictures in the product's order, and its `status`: DRAFT, ACTIVE, ARCHIVED, UNLISTED or DELETED."""
+
+    status: str
+    media: tuple[ShopMedia, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -444,16 +473,16 @@ class Shop(Protocol):
         """Move units from incoming to available in one atomic call, idempotent by `key`."""
         ...
 
-    async def media(self, product_id: str) -> Sequence[ShopMedia]:
-        """The product's pictures."""
+    async def gallery(self, product_id: str) -> ShopGallery:
+        """The product's pictures; none, and DELETED, when the merchant deleted it."""
         ...
 
     async def upload_image(self, name: str, mime: str, content: bytes) -> str:
         """Staged upload; returns the resource URL to attach."""
         ...
 
-    async def attach_image(self, product_id: str, resource_url: str, alt: str) -> Sequence[ShopMedia]:
-        """Add one picture to a product (a repeat adds again: read `media` first)."""
+    async def attach_image(self, product_id: str, resource_url: str, alt: str) -> ShopGallery:
+        """Add one picture to a product (a repeat adds again: read the gallery first); the gallery with it."""
         ...
 
 
@@ -473,13 +502,14 @@ class Shops(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class EncodedImage:
-    """A checked, re-encoded picture."""
+    """A checked, re-encoded picture. `phash` as in `pipeline.domain.pictures`."""
 
     content: bytes
     mime: str
     width: int
     height: int
     sha256: str
+    phash: str
 
 
 class Images(Protocol):

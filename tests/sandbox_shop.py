@@ -25,6 +25,7 @@ from pipeline.domain.merchant import Merchant, MerchantSettings
 from pipeline.domain.results import Draft, DraftVariant, PlannedProduct, PlannedVariant
 from pipeline.domain.standing import OrderStanding, VariantStanding
 from pipeline.ports import ApprovedPlan, Effect, ReceiptLine, ReceiptRecord, StoredDraft, StoredImage, StoredVariant
+from pipeline.stages.background_image_processing import sent_file
 
 DOMAIN = "demo.myshopify.com"
 TOKEN = "shpat_secret-of-the-sandbox"
@@ -157,6 +158,7 @@ class Books:
     action: str = "receive"
     state: str = ""
     images: list[StoredImage] = field(default_factory=list)
+    hung: dict[str, list[str]] = field(default_factory=dict)
     plan: ApprovedPlan | None = None
 
     async def approved(self, run_id: str) -> ApprovedPlan | None:
@@ -180,9 +182,15 @@ class DraftsOf:
 @dataclass
 class ImagesOf:
     books: Books
+    effects: Effects = field(default_factory=Effects)
 
     async def of_run(self, run_id: str) -> Sequence[StoredImage]:
-        return self.books.images
+        uploads = [one for key, one in self.effects.rows.items() if key.startswith("upload:") and one.external]
+        sent = {one.parameters["image_id"]: sent_file(one.key, one.external) for one in uploads}
+        return [replace(one, sent=sent.get(one.id)) for one in self.books.images]
+
+    async def hung(self, product_ids: Sequence[str]) -> Mapping[str, Sequence[str]]:
+        return self.books.hung
 
 
 def make_draft(name: str, quantities: Mapping[str, int], *, cost: str | None = "4.50", option: str = "Size") -> Draft:

@@ -26,6 +26,7 @@ from app.adapters import recoding
 from app.adapters.addresses import PublicOnlyTransport, RefusedAddressError, Resolve, check_link
 from app.names import resolve
 from pipeline.contract import Reject
+from pipeline.domain.pictures import is_phash
 from pipeline.errors import VendorUnavailable
 from pipeline.ports import EncodedImage
 
@@ -142,9 +143,12 @@ def _picture(reply: bytes) -> EncodedImage:
             raise Reject(str(facts["refused"]), str(facts["message"]))
         width, height = int(facts["width"]), int(facts["height"])
         mime = {"JPEG": "image/jpeg", "PNG": "image/png"}[facts["format"]]
+        phash = str(facts["phash"])
     except (ValueError, KeyError, TypeError) as error:
         raise Reject("image_too_costly", "the picture could not be decoded within bounds") from error
-    return EncodedImage(content, mime, width, height, hashlib.sha256(content).hexdigest())
+    if not is_phash(phash):
+        raise Reject("image_too_costly", "the picture's decoder answered nonsense")
+    return EncodedImage(content, mime, width, height, hashlib.sha256(content).hexdigest(), phash)
 
 
 async def _read(response: httpx.Response) -> bytes:

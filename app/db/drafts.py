@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from datetime import datetime
 
 from sqlalchemy import func, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.db.journal import earlier_outputs
 from app.db.session import Database
-from app.db.tables import draft_variants, images, product_drafts
+from app.db.tables import draft_variants, effects, images, product_drafts
 from pipeline.domain.identifiers import spellings
 from pipeline.domain.results import Draft, Drafts
-from pipeline.ports import StoredDraft, StoredImage, StoredVariant
+from pipeline.ports import SentFile, StoredDraft, StoredImage, StoredVariant
 
 
 class PostgresDrafts:
@@ -116,7 +117,40 @@ class PostgresImages:
                 .where(images.c.draft_id.in_(ids), images.c.state == "candidate", product_drafts.c.product_id != "")
                 .order_by(images.c.draft_id, images.c.position, images.c.id)
             )
-            return [StoredImage(**row) for row in found.mappings()]
+            sent = await _sent(connection, run_id)
+            return [StoredImage(**row, sent=sent.get(row["id"])) for row in found.mappings()]
+
+    async def hung(self, product_ids: Sequence[str]) -> Mapping[str, Sequence[str]]:
+        """By product the phashes of all we ever hung there, for whichever order, also of what was taken down since."""
+        async with self._database.transaction() as connection:
+            found = await connection.execute(
+                select(product_drafts.c.product_id, images.c.phash)
+                .join(product_drafts, product_drafts.c.id == images.c.draft_id)
+                .where(product_drafts.c.product_id.in_(product_ids), images.c.state == "attached", images.c.phash != "")
+                .order_by(images.c.id)
+            )
+            phashes: dict[str, list[str]] = {}
+            for row in found:
+                phashes.setdefault(row.product_id, []).append(row.phash)
+            return phashes
+
+
+async def _sent(connection: AsyncConnection, run_id: str) -> dict[str, SentFile]:
+    """By picture the last file this run uploaded for it."""
+    found = await connection.execute(
+        select(effects.c.key, effects.c.parameters, effects.c.external)
+        .where(effects.c.run_id == run_id, effects.c.key.like("upload:%"), effects.c.state == "confirmed")
+        .order_by(effects.c.confirmed_at)
+    )
+    return {
+        row.parameters["image_id"]: SentFile(
+            key=row.key,
+            at=datetime.fromisoformat(row.external["at"]),
+            **{name: row.external[name] for name in ("sha256", "phash", "width", "height")},
+        )
+        for row in found
+        if "at" in row.external  # others were refused
+    }
 
 
 async def _drafts_of(connection: AsyncConnection, run_id: str) -> tuple[Draft, ...]:

@@ -15,7 +15,7 @@ from sqlalchemy import text
 
 from app.db.session import Database, asyncpg_url
 
-OLDEST_ACCEPTED = "0007"
+OLDEST_ACCEPTED = "0008"
 """Revisions are numbered; this release works on any from here on: run `migrate` before it is deployed."""
 
 _MIGRATIONS = Path(__file__).resolve().parents[2] / "migrations"

@@ -415,7 +415,7 @@ async def _ended(connection: AsyncConnection, run: Run, state: str, summary: str
 async def _attached(connection: AsyncConnection, found: AttachedImages) -> None:
     if not found.images:
         return
-    told = ("state", "media_id", "sha256", "width", "height", "reason")
+    told = ("state", "media_id", "sha256", "phash", "width", "height", "reason")
     await connection.execute(
         update(images).where(images.c.id == bindparam("image_id")).values({name: bindparam(name) for name in told}),
         [image.model_dump() for image in sorted(found.images, key=lambda image: image.image_id)],

@@ -401,10 +401,12 @@ images = Table(
     Column("url", Text, nullable=False),
     _words("source"),
     Column("position", Integer, nullable=False),
-    # candidate | attached | duplicate | failed
+    # candidate | attached | duplicate | skipped | failed
     Column("state", Text, nullable=False, server_default="candidate"),
     _words("media_id"),
     _words("sha256"),
+    # What the picture shows; see pipeline.domain.pictures.
+    _words("phash"),
     Column("width", Integer, nullable=False, server_default="0"),
     Column("height", Integer, nullable=False, server_default="0"),
     _words("reason"),

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from app.sandbox import metafields
 from app.sandbox.call import Args, Call, Resolver, connection, refused
+from app.sandbox.media import file_address
 from app.sandbox.reads import Level, find_node
 from app.sandbox.state import APP_ID, QUANTITY_NAMES
 
@@ -119,9 +120,16 @@ def _image(media: Media, call: Call, _args: Args) -> Any:
         "altText": media.alt,
         "width": media.width,
         "height": media.height,
-        "url": f"{call.address}/files/{media.sha256}",
-        "src": f"{call.address}/files/{media.sha256}",
+        "url": file_address(call.address, media),
+        "src": file_address(call.address, media),
     }
+
+
+def _original_source(media: Media, call: Call, _args: Args) -> Any:
+    """Not settled what it is while the shop works, or which name its address bears: here the stricter, none."""
+    if media.status(call.at) != "READY":
+        return None
+    return {"fileSize": media.size, "url": f"{call.address}/files/{media.sha256}"}
 
 
 def _media_errors(media: Media, call: Call, _args: Args) -> Any:
@@ -248,7 +256,7 @@ FIELDS: dict[str, dict[str, Resolver]] = {
         "image": _image,
         "mediaContentType": lambda _media, _call, _args: "IMAGE",
         "mediaErrors": _media_errors,
-        "originalSource": lambda media, _call, _args: {"fileSize": media.size, "url": media.original_source},
+        "originalSource": _original_source,
         "preview": _preview,
         "status": lambda media, call, _args: media.status(call.at),
     },

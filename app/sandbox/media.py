@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import io
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
 from uuid import uuid4
 
 from PIL import Image
 
 from app.sandbox.call import Args, Call, UserErrors, no, user_error
 from app.sandbox.images import find_picture
-from app.sandbox.state import Media, Upload
+from app.sandbox.state import Media, Upload, now
 
 if TYPE_CHECKING:
-    from app.sandbox.state import Shop
+    from app.sandbox.state import Product, Shop
     from app.sandbox.store import Store
 
 UPLOAD_MAX = 20 * 1024 * 1024
@@ -25,6 +25,12 @@ ALT_MAX = 512
 SOURCE_MAX = 2048
 PIXELS_MAX = 20_000_000
 """Guides differ between 20 and 25 megapixels; this is the stricter."""
+
+ASPECT_MAX = 100
+"""Not settled: the code INVALID_IMAGE_ASPECT_RATIO is in the schema, its bound is not."""
+
+MEDIA_MAX = 250
+"""Pictures on one product [2]. Not settled in which words the next is refused; `productUpdate` has no code for it."""
 
 MIME_TYPES = {"JPEG": "image/jpeg", "PNG": "image/png", "GIF": "image/gif", "WEBP": "image/webp"}
 
@@ -78,6 +84,13 @@ def errors_of(entries: list[Args], path: list[str | int]) -> list[dict[str, Any]
     return errors
 
 
+def errors_of_room(product: Product, entries: list[Args]) -> list[dict[str, Any]]:
+    """Why a product cannot take that many more pictures."""
+    if entries and len(product.media_ids) + len(entries) > MEDIA_MAX:
+        return [user_error(["media"], f"Exceeded the maximum of {MEDIA_MAX} media per product")]
+    return []
+
+
 def make_media(call: Call, entry: Args) -> Media:
     """A new file; that the same source was used before makes no difference: adding again adds again."""
     source = entry["originalSource"]
@@ -85,7 +98,7 @@ def make_media(call: Call, entry: Args) -> Media:
         id=call.shop.new_id("MediaImage"),
         alt=entry.get("alt"),
         original_source=source,
-        filename=entry.get("filename") or urlsplit(source).path.rpartition("/")[2],
+        filename=_free_name(call.shop, entry.get("filename") or urlsplit(source).path.rpartition("/")[2]),
         created_at=call.at,
         ready_at=call.at + timedelta(seconds=call.shop.settings.processing_s),
     )
@@ -99,10 +112,33 @@ def make_media(call: Call, entry: Args) -> Media:
 
 
 def receive_upload(shop: Shop, store: Store, key: str, content: bytes) -> Upload | None:
-    """Keep the bytes posted to a staged target; None when nobody asked for that target."""
-    upload = shop.uploads.get(key)
+    """Keep the bytes posted to a staged target; None when nobody asked for that target, or too long ago.
+
+    Not settled: whether a target takes a second file. Here it replaces the first, as the storage behind it would.
+    """
+    upload = _valid_upload(shop, key, now())
     if upload is not None:
         upload.sha256, upload.size = store.keep_file(content), len(content)
+    return upload
+
+
+def file_address(address: str, media: Media) -> str:
+    """Where the shop shows a picture: as at Shopify's CDN, under the file's name."""
+    return f"{address}/files/{media.sha256}/{quote(media.filename)}"
+
+
+def _free_name(shop: Shop, name: str) -> str:
+    """[S] APPEND_UUID, the default: a second file of a name gets letters of the shop's own behind it."""
+    if all(one.filename != name for one in shop.media.values()):
+        return name
+    stem, dot, extension = name.rpartition(".")
+    return f"{stem}_{uuid4()}{dot}{extension}" if dot else f"{name}_{uuid4()}"
+
+
+def _valid_upload(shop: Shop, key: str, at: datetime) -> Upload | None:
+    upload = shop.uploads.get(key)
+    if upload is None or at - upload.created_at > timedelta(seconds=shop.settings.upload_expires_s):
+        return None
     return upload
 
 
@@ -114,7 +150,9 @@ def upload_address(address: str, shop: Shop) -> str:
 def _target(call: Call, entry: Args) -> dict[str, Any]:
     """A POST target's parameters, in Shopify's order; a PUT target has others, and its key is in the address."""
     key = f"tmp/{call.shop.domain}/{uuid4()}/{entry['filename']}"
-    call.shop.uploads[key] = Upload(key=key, filename=entry["filename"], mime_type=entry["mimeType"])
+    call.shop.uploads[key] = Upload(
+        key=key, filename=entry["filename"], mime_type=entry["mimeType"], created_at=call.at
+    )
     base = upload_address(call.address, call.shop)
     if entry["httpMethod"] == "PUT":
         parameters = {"content_type": entry["mimeType"], "acl": "private"}
@@ -143,7 +181,7 @@ def _fetch(call: Call, source: str) -> bytes | None:
     """The bytes behind an address of this server; the sandbox asks nobody else."""
     uploads = upload_address(call.address, call.shop) + "/"
     if source.startswith(uploads):
-        upload = call.shop.uploads.get(source.removeprefix(uploads))
+        upload = _valid_upload(call.shop, source.removeprefix(uploads), call.at)
         return call.store.find_file(upload.sha256) if upload and upload.sha256 else None
     if source.startswith(f"{call.address}/images/"):
         return find_picture(urlsplit(source).path.rpartition("/")[2])
@@ -172,4 +210,6 @@ def _problem(image: Image.Image) -> tuple[str, str] | None:
         return "UNSUPPORTED_IMAGE_FILE_TYPE", "The image type is not supported."
     if image.width * image.height > PIXELS_MAX:
         return "INVALID_IMAGE_RESOLUTION", "The image has too many pixels."
+    if max(image.size) > ASPECT_MAX * min(image.size):
+        return "INVALID_IMAGE_ASPECT_RATIO", "The image is too narrow."
     return None

@@ -65,6 +65,7 @@ def product_update(_source: Any, call: Call, args: Args) -> dict[str, Any]:
     product = _find_for_update(call.shop, args.get("identifier") or {"id": given.get("id")})
     errors = _errors_of_fields(call.shop, given, product, ["product"])
     errors += media.errors_of(args.get("media") or [], ["media"])
+    errors += media.errors_of_room(product, args.get("media") or [])
     if errors:
         raise UserErrors(errors)
     _write_fields(product, given)

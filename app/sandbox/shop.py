@@ -94,6 +94,7 @@ class ShopServer:
             Route("/uploads/{shop}/", self.post_upload, methods=["POST"]),
             Route("/uploads/{shop}/{key:path}", self.put_upload, methods=["PUT"]),
             Route("/files/{sha256}", self.file),
+            Route("/files/{sha256}/{name}", self.file),
         ]
 
     async def graphql(self, request: Request) -> Response:

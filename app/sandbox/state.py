@@ -45,6 +45,8 @@ class Settings(BaseModel):
     """Up to this much longer, evenly spread. Shopify's own figures are not published."""
     processing_s: float = 0.3
     """How long an image stays UPLOADED, then PROCESSING, before it is READY or FAILED."""
+    upload_expires_s: float = 86400
+    """[C] How long the signed policy of a POST target is good. A PUT target's week is not kept apart."""
     idempotency_retention_s: float = 86400
     """24 hours by one third-party note; Shopify's own figure is not known."""
     search_lag_s: float = 0
@@ -198,6 +200,7 @@ class Upload(BaseModel):
     mime_type: str
     sha256: str | None = None
     size: int = 0
+    created_at: datetime = Field(default_factory=now)
 
 
 class Location(BaseModel):

@@ -22,7 +22,7 @@ def shop_view(shop: Shop, at: datetime) -> dict[str, Any]:
         "locations": [one.model_dump(mode="json") for one in shop.locations.values()],
         "products": [_product(shop, product, at) for product in shop.products.values()],
         "media": [_media(one, at) for one in shop.media.values()],
-        "uploads": [one.model_dump() for one in shop.uploads.values()],
+        "uploads": [one.model_dump(mode="json") for one in shop.uploads.values()],
         "definitions": [one.model_dump() for one in shop.definitions.values()],
         "adjustments": [one.model_dump(mode="json") for one in shop.adjustments.values()],
         "products_created": shop.products_created,

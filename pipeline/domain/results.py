@@ -272,12 +272,13 @@ class RunOutcome(Value):
 
 
 class AttachedImage(Value):
-    """What became of one candidate: attached, duplicate or failed with the reason."""
+    """What became of one candidate: attached, duplicate, skipped (not ours to add) or failed, with the reason."""
 
     image_id: str
     state: str
     media_id: str = ""
     sha256: str = ""
+    phash: str = ""
     width: int = 0
     height: int = 0
     reason: str = ""

@@ -176,6 +176,7 @@ mutation MoveQuantities($input: InventoryMoveQuantitiesInput!, $key: String!) {
 MEDIA = """
 query Media($id: ID!, $after: String) {
   product(id: $id) {
+    status
     media(first: 50, after: $after) {
       nodes {
         id

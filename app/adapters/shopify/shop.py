@@ -5,13 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from app.adapters.shopify import operations
+from app.adapters.shopify import media, operations
 from app.adapters.shopify.client import ShopClient
 from app.adapters.shopify.products import CustomIds, ShopifyProducts
 from app.adapters.shopify.stock import ShopifyStock
 from pipeline.domain.merchant import Merchant
-from pipeline.errors import VendorRefused
-from pipeline.ports import ShopFacts, ShopMedia
+from pipeline.ports import ShopFacts, ShopGallery
 
 
 class ShopifyShop(ShopifyProducts, ShopifyStock):
@@ -47,39 +46,17 @@ class ShopifyShop(ShopifyProducts, ShopifyStock):
         await self._client.granted(scopes)
         return scopes
 
-    async def media(self, product_id: str) -> Sequence[ShopMedia]:
-        """The product's pictures, in the product's order."""
-        found: list[ShopMedia] = []
-        after: str | None = None
-        while True:
-            product = (await self._client.call(operations.MEDIA, id=product_id, after=after))["product"]
-            if product is None:
-                raise VendorRefused("the product was deleted in the shop", code="PRODUCT_DOES_NOT_EXIST")
-            found += [_media(node) for node in product["media"]["nodes"]]
-            if not product["media"]["pageInfo"]["hasNextPage"]:
-                return found
-            after = product["media"]["pageInfo"]["endCursor"]
+    async def gallery(self, product_id: str) -> ShopGallery:
+        """The product's pictures; none, and DELETED, when the merchant deleted it."""
+        return await media.read_gallery(self._client, product_id)
 
     async def upload_image(self, name: str, mime: str, content: bytes) -> str:
         """Staged upload; returns the resource URL to attach. A repeat leaves an unused file that expires by itself."""
-        wanted = {
-            "resource": "IMAGE",
-            "filename": name,
-            "mimeType": mime,
-            "httpMethod": "POST",
-            "fileSize": str(len(content)),
-        }
-        data = await self._client.call(operations.STAGE_UPLOAD, input=[wanted])
-        target = data["stagedUploadsCreate"]["stagedTargets"][0]
-        fields = [(parameter["name"], parameter["value"]) for parameter in target["parameters"]]
-        await self._client.upload(target["url"], fields, name, mime, content)
-        return str(target["resourceUrl"])
+        return await media.stage_image(self._client, name, mime, content)
 
-    async def attach_image(self, product_id: str, resource_url: str, alt: str) -> Sequence[ShopMedia]:
-        """Add one picture to a product (a repeat adds again: read `media` first)."""
-        picture = {"originalSource": resource_url, "alt": alt, "mediaContentType": "IMAGE"}
-        await self._client.call(operations.ATTACH_MEDIA, product={"id": product_id}, media=[picture])
-        return await self.media(product_id)
+    async def attach_image(self, product_id: str, resource_url: str, alt: str) -> ShopGallery:
+        """Add one picture to a product (a repeat adds again: read the gallery first); the gallery with it."""
+        return await media.attach_image(self._client, product_id, resource_url, alt)
 
     async def _locations(self, scopes: frozenset[str]) -> list[dict[str, Any]] | None:
         """The shop's locations, None when we may not know them."""
@@ -103,14 +80,3 @@ class ShopifyShop(ShopifyProducts, ShopifyStock):
             return "", "the shop has no active location of its own"
         names = ", ".join(node["name"] for node in usable)
         return "", f"the shop has several locations ({names}): choose one in the settings"
-
-
-def _media(node: Mapping[str, Any]) -> ShopMedia:
-    sources = ((node.get(part) or {}).get("url") or "" for part in ("image", "originalSource"))
-    return ShopMedia(
-        id=node["id"],
-        status=node["status"],
-        alt=node["alt"] or "",
-        sources=tuple(url for url in sources if url),
-        error="; ".join(f"{error['code']}: {error['message']}" for error in node["mediaErrors"]),
-    )

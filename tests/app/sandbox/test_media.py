@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import io
+import re
 from typing import Any
 
 import httpx
@@ -80,6 +81,7 @@ async def test_an_uploaded_picture_becomes_ready_with_the_bytes_that_were_sent(s
     content = _jpeg()
     found = await _attached(shop, content)
     assert (found["status"], found["image"]["width"], found["image"]["height"]) == ("READY", 40, 30)
+    assert found["image"]["url"].endswith("/shirt.jpg")
     assert (await shop.http.get(found["image"]["url"])).content == content
     recorded = (await shop.state())["media"][0]
     assert (recorded["sha256"], recorded["size"]) == (hashlib.sha256(content).hexdigest(), len(content))
@@ -108,6 +110,7 @@ async def test_attaching_the_same_picture_again_adds_it_again(shop: ShopClient) 
     [
         ("BMP", (40, 30), "UNSUPPORTED_IMAGE_FILE_TYPE"),
         ("PNG", (5001, 4000), "INVALID_IMAGE_RESOLUTION"),
+        ("PNG", (1010, 10), "INVALID_IMAGE_ASPECT_RATIO"),
     ],
 )
 async def test_a_picture_shopify_does_not_take_fails_with_its_code(
@@ -124,6 +127,39 @@ async def test_an_upload_whose_answer_is_lost_has_arrived(shop: ShopClient) -> N
     await shop.order("error_502_after_success", "stagedUpload")
     assert (await _post(shop, target, _jpeg())).status_code == 502
     assert (await _settled(shop, target["resourceUrl"]))["status"] == "READY"
+
+
+async def test_a_staged_file_is_gone_when_its_policy_ends(shop: ShopClient) -> None:
+    target, late = [(await _staged(shop))["stagedTargets"][0] for _ in range(2)]
+    assert (await _post(shop, target, _jpeg())).status_code == 201
+    await shop.open(settings={"processing_s": 0.05, "upload_expires_s": 0})
+    assert (await _post(shop, late, _jpeg())).status_code == 403
+    found = await _settled(shop, target["resourceUrl"])
+    assert (found["status"], found["mediaErrors"][0]["code"]) == ("FAILED", "IMAGE_DOWNLOAD_FAILURE")
+
+
+async def test_a_second_file_of_a_name_gets_letters_of_the_shops_behind_it(shop: ShopClient) -> None:
+    first, second = [await _attached(shop, _jpeg()) for _ in range(2)]
+    assert first["image"]["url"].endswith("/shirt.jpg")
+    assert re.search(r"/shirt_[0-9a-f-]{36}\.jpg$", second["image"]["url"])
+
+
+async def test_nothing_is_shown_of_a_file_before_it_is_ready(shop: ShopClient) -> None:
+    await shop.open(settings={"processing_s": 60})
+    product = (await shop.data(SET_PRODUCT, input={"title": "A"}))["productSet"]["product"]["id"]
+    media = [{"originalSource": f"{shop.address}/images/shirt.jpg", "mediaContentType": "IMAGE"}]
+    nodes = (await shop.data(ATTACH, id=product, media=media))["productUpdate"]["product"]["media"]["nodes"]
+    shown = "query($ids: [ID!]!) { nodes(ids: $ids) { ... on MediaImage { image { url } originalSource { url } } } }"
+    assert (await shop.data(shown, ids=[nodes[0]["id"]]))["nodes"] == [{"image": None, "originalSource": None}]
+
+
+async def test_a_product_takes_250_pictures_and_no_more(shop: ShopClient) -> None:
+    product = (await shop.data(SET_PRODUCT, input={"title": "A"}))["productSet"]["product"]["id"]
+    one = {"originalSource": f"{shop.address}/images/shirt.jpg", "mediaContentType": "IMAGE"}
+    assert (await shop.data(ATTACH, id=product, media=[one] * 250))["productUpdate"]["userErrors"] == []
+    refused = (await shop.data(ATTACH, id=product, media=[one]))["productUpdate"]
+    assert refused["userErrors"][0]["field"] == ["media"]
+    assert len((await shop.state())["products"][0]["media"]) == 250
 
 
 async def test_a_put_target_takes_the_raw_bytes(shop: ShopClient) -> None:

@@ -2,19 +2,34 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
 
 import pytest
 
 from app.adapters.images import WebImages
+from app.adapters.shopify import client
 from app.adapters.shops import Shops
 from pipeline.clock import SystemClock
 from pipeline.contract import Done
+from pipeline.domain.pictures import is_phash
 from pipeline.domain.results import AttachedImage, AttachedImages
 from pipeline.effects import Ledger
 from pipeline.errors import VendorUnavailable
-from pipeline.ports import ShopMedia, StoredImage
-from pipeline.stages.background_image_processing import BackgroundImageProcessing, find_ours, mark
+from pipeline.ports import EncodedImage, Images, ShopMedia, StoredImage
+from pipeline.stages import background_image_processing
+from pipeline.stages.background_image_processing import (
+    FETCH_TRIES,
+    HOST_FAILURES_MAX,
+    IN_WORK_S_MAX,
+    LOOK_AGAIN_S,
+    MEDIA_MAX,
+    UNDER_WAY_S,
+    BackgroundImageProcessing,
+    find_ours,
+    mark,
+)
 from tests.sandbox_shop import (
     Books,
     Effects,
@@ -28,15 +43,40 @@ from tests.sandbox_shop import (
     sandbox,
     shops,
 )
+from tests.support import eventually
 
 __all__ = ["http", "sandbox", "shops"]
 
 
 class QuickClock(SystemClock):
-    """The machine's clock, except that waiting takes a tenth of its time."""
+    """The machine's clock, except that waiting takes a tenth of its time, and that it can be put forward."""
+
+    def __init__(self) -> None:
+        self.ahead_s = 0.0
+
+    def now(self) -> datetime:
+        return super().now() + timedelta(seconds=self.ahead_s)
+
+    def monotonic(self) -> float:
+        return super().monotonic() + self.ahead_s
 
     async def sleep(self, seconds: float) -> None:
         await super().sleep(seconds / 10)
+
+
+FIRST, SECOND, THIRD = (f"00000000-0000-5000-8000-00000000000{number}" for number in (1, 2, 3))
+
+
+class Counting:
+    """The real fetcher, and what it was asked for."""
+
+    def __init__(self, images: WebImages) -> None:
+        self._images = images
+        self.asked: list[str] = []
+
+    async def fetch(self, url: str, *, allowed_hosts: Sequence[str]) -> EncodedImage:
+        self.asked.append(url)
+        return await self._images.fetch(url, allowed_hosts=allowed_hosts)
 
 
 @dataclass
@@ -44,18 +84,19 @@ class World:
     """One product in the shop and candidates for its pictures; workers come and go."""
 
     shops: Shops
-    images: WebImages
+    images: Images
     product_id: str
     effects: Effects = field(default_factory=Effects)
     books: Books = field(default_factory=Books)
+    clock: QuickClock = field(default_factory=QuickClock)
 
     def candidates(self, *names: str) -> None:
         self.books.images = [
             StoredImage(
-                id=f"0000-{position}",
+                id=f"00000000-0000-5000-8000-{position:012}",
                 draft_id="draft-1",
                 product_id=self.product_id,
-                url=f"https://images.example/{name}",
+                url=name if "//" in name else f"https://images.example/{name}",
                 position=position,
                 alt="A red mug",
                 state="candidate",
@@ -65,9 +106,9 @@ class World:
 
     async def process(self, killer: Killer | None = None) -> list[AttachedImage]:
         """One attempt by a new worker."""
-        stage = BackgroundImageProcessing(
-            self.shops, ImagesOf(self.books), self.images, Ledger(self.effects, killer or Killer()), QuickClock()
-        )
+        store = ImagesOf(self.books, self.effects)
+        ledger = Ledger(self.effects, killer or Killer())
+        stage = BackgroundImageProcessing(self.shops, store, self.images, ledger, self.clock)
         result = await stage.run(make_given("background-image-processing"))
         assert isinstance(result, Done)
         assert isinstance(result.output, AttachedImages)
@@ -92,21 +133,77 @@ async def test_pictures_are_attached_and_ready_in_their_order(world: World, sand
     fates = await world.process()
 
     hung = await media(sandbox)
-    assert [one["filename"] for one in hung] == [f"{mark('0000-1')}.jpg", f"{mark('0000-2')}.jpg"]
+    assert [one["filename"] for one in hung] == [f"{mark(FIRST)}.jpg", f"{mark(SECOND)}.jpg"]
     assert {(one["status"], one["alt"]) for one in hung} == {("READY", "A red mug")}
     assert [one.media_id for one in fates] == [one["id"] for one in hung]
     assert [(one.state, one.width, one.height, one.reason) for one in fates] == [("attached", 640, 640, "")] * 2
 
 
-async def test_a_worker_killed_in_every_gap_hangs_each_picture_once(world: World, sandbox: SandboxShop) -> None:
+GAPS = ("intent", "upload intent", "upload done", "upload confirmed", "attached", "confirmed")
+
+
+@pytest.mark.parametrize("gap", range(1, len(GAPS) + 1), ids=GAPS)
+async def test_a_worker_killed_in_every_gap_hangs_each_picture_once(
+    world: World, sandbox: SandboxShop, gap: int
+) -> None:
     world.candidates("front.jpg", "back.jpg")
-    for at in (1, 2, 3, 2, 3, 4):
-        with pytest.raises(Killed):
-            await world.process(Killer(at))
+    with pytest.raises(Killed):
+        await world.process(Killer(gap))
+    world.clock.ahead_s = UNDER_WAY_S
     fates = await world.process()
 
     assert len(await media(sandbox)) == 2
     assert [one.state for one in fates] == ["attached", "attached"]
+    assert all(is_phash(one.phash) and one.width == 640 for one in fates)
+
+
+async def test_a_worker_killed_again_and_again_hangs_each_picture_once(world: World, sandbox: SandboxShop) -> None:
+    world.candidates("front.jpg", "back.jpg")
+    for turn, gap in enumerate((1, 2, 3, 4, 5, 2, 3, 4, 5, 6, 7), start=1):
+        world.clock.ahead_s = turn * UNDER_WAY_S
+        with pytest.raises(Killed):
+            await world.process(Killer(gap))
+    world.clock.ahead_s += UNDER_WAY_S
+    assert [one.state for one in await world.process()] == ["attached", "attached"]
+    assert len(await media(sandbox)) == 2
+
+
+async def test_an_attach_that_arrives_after_its_caller_is_gone_hangs_the_picture_once(
+    world: World, sandbox: SandboxShop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The request is under way for longer than we listen: at first the shop shows nothing of it."""
+    world.candidates("front.jpg")
+    monkeypatch.setattr(client, "TOTAL_S", 0.3)
+    await sandbox.fail("productUpdate", "slow", seconds=0.8)
+    with pytest.raises(VendorUnavailable):
+        await world.process()
+    with pytest.raises(VendorUnavailable, match="may be attaching") as wait:
+        await world.process()
+    assert 0 < (wait.value.retry_after_s or 0) <= UNDER_WAY_S
+    assert await media(sandbox) == []
+    await eventually(lambda: media(sandbox))
+    assert [one.state for one in await world.process()] == ["attached"]
+    assert len(await media(sandbox)) == 1
+
+
+async def test_a_file_that_may_have_been_attached_is_never_attached_again(world: World, sandbox: SandboxShop) -> None:
+    world.candidates("front.jpg")
+    with pytest.raises(Killed):
+        await world.process(Killer(4))  # uploaded, not attached
+    world.clock.ahead_s = UNDER_WAY_S
+    await world.process()
+    assert [key.rpartition(":")[2] for key in world.effects.rows if key.startswith("upload:")] == ["1", "2"]
+    assert world.effects.rows[f"image:{FIRST}"].external["upload"] == f"upload:{FIRST}:2"
+
+
+async def test_a_restored_database_hangs_nothing_again(world: World, sandbox: SandboxShop) -> None:
+    """The ledger has forgotten what hangs; the file's name in the shop has not."""
+    world.candidates("front.jpg")
+    (before,) = await world.process()
+    world.effects.rows.clear()
+    (after,) = await world.process()
+    assert (after.state, after.media_id) == ("attached", before.media_id)
+    assert len(await media(sandbox)) == 1
 
 
 @pytest.mark.parametrize("operation", ["stagedUploadsCreate", "productUpdate"])
@@ -133,6 +230,54 @@ async def test_the_same_picture_twice_hangs_once(world: World, sandbox: SandboxS
     assert [one.state for one in await world.process()] == ["attached", "duplicate"]
 
 
+async def test_a_picture_an_earlier_order_hung_is_not_hung_again(world: World, sandbox: SandboxShop) -> None:
+    """Also where the merchant has taken it down since: it is not brought back."""
+    world.candidates("front.jpg")
+    (first,) = await world.process()
+    later = World(world.shops, world.images, world.product_id)
+    later.candidates("front.jpg?size=large", "back.jpg")
+    later.books.images = [replace(one, id=f"1{one.id[1:]}") for one in later.books.images]
+    later.books.hung = {world.product_id: [first.phash]}
+    assert [one.state for one in await later.process()] == ["duplicate", "attached"]
+    assert len(await media(sandbox)) == 2
+
+
+@pytest.mark.parametrize(
+    ("status", "reason"),
+    [("ACTIVE", "the product is live: its pictures are the merchant's"), ("ARCHIVED", "the product is archived")],
+)
+async def test_a_product_that_is_no_draft_keeps_the_pictures_its_merchant_chose(
+    world: World, sandbox: SandboxShop, status: str, reason: str
+) -> None:
+    await sandbox.do(
+        """mutation($id: ID!, $status: ProductStatus!) {
+          productUpdate(product: {id: $id, status: $status}) { userErrors { message } }
+        }""",
+        id=world.product_id,
+        status=status,
+    )
+    world.candidates("front.jpg")
+    (fate,) = await world.process()
+    assert (fate.state, fate.reason) == ("skipped", reason)
+    assert await media(sandbox) == []
+
+
+async def test_a_product_with_as_many_pictures_as_the_shop_takes_gets_no_more(
+    world: World, sandbox: SandboxShop
+) -> None:
+    one = {"originalSource": f"{sandbox.address}/images/old.jpg", "mediaContentType": "IMAGE", "alt": "old"}
+    await sandbox.do(
+        """mutation($id: ID!, $media: [CreateMediaInput!]!) {
+          productUpdate(product: {id: $id}, media: $media) { userErrors { message } }
+        }""",
+        id=world.product_id,
+        media=[one] * MEDIA_MAX,
+    )
+    world.candidates("front.jpg")
+    (fate,) = await world.process()
+    assert (fate.state, fate.reason) == ("failed", "the product has 250 pictures, and the shop takes no more")
+
+
 async def test_a_bad_picture_is_marked_with_its_reason_and_the_others_go_on(world: World, sandbox: SandboxShop) -> None:
     world.candidates("not-an-image.jpg", "missing.jpg", "bomb.jpg", "inward.jpg", "good.jpg")
     fates = await world.process()
@@ -149,12 +294,37 @@ async def test_a_host_that_is_down_costs_its_pictures_and_no_more(world: World) 
     assert "could not be fetched" in fate.reason
 
 
+async def test_a_host_that_lets_two_pictures_down_is_not_asked_for_the_others(
+    world: World, sandbox: SandboxShop
+) -> None:
+    counting = Counting(
+        WebImages({"gone.example": "http://127.0.0.1:1", "images.example": f"{sandbox.address}/images"})
+    )
+    world.images = counting
+    gone = [f"https://gone.example/{number}.jpg" for number in range(5)]
+    world.candidates(*gone, "front.jpg")
+    fates = await world.process()
+    assert [one.state for one in fates] == ["failed"] * 5 + ["attached"]
+    assert "was not asked for this one" in fates[4].reason
+    assert len(counting.asked) == HOST_FAILURES_MAX * FETCH_TRIES + 1
+
+
+async def test_fetching_ends_when_it_took_too_long_in_all(
+    world: World, sandbox: SandboxShop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(background_image_processing, "FETCH_S_MAX", 0.0)
+    world.candidates("front.jpg", "back.jpg")
+    fates = await world.process()
+    assert [one.state for one in fates] == ["failed", "failed"]
+    assert "took too long" in fates[0].reason
+
+
 async def test_an_attached_picture_stays_attached_when_its_host_is_gone_at_the_replay(
     world: World, sandbox: SandboxShop
 ) -> None:
     world.candidates("front.jpg")
     with pytest.raises(Killed):
-        await world.process(Killer(2))  # attached, not confirmed
+        await world.process(Killer(5))  # attached, not confirmed
     world.images = WebImages({"images.example": "http://127.0.0.1:1"})
     (fate,) = await world.process()
     assert fate.state == "attached"
@@ -178,6 +348,45 @@ async def test_a_deleted_product_fails_its_pictures_only(world: World, sandbox: 
     assert (fate.state, fate.reason) == ("failed", "the product was deleted in the shop")
 
 
+async def test_a_product_deleted_while_the_shop_works_on_its_pictures_fails_them(
+    world: World, sandbox: SandboxShop
+) -> None:
+    await sandbox.change(settings={"processing_s": 60})
+    world.candidates("front.jpg")
+    with pytest.raises(Killed):
+        await world.process(Killer(6))
+    await sandbox.do(
+        "mutation($id: ID!) { productDelete(input: {id: $id}) { userErrors { message } } }", id=world.product_id
+    )
+    (fate,) = await world.process()
+    assert (fate.state, fate.reason) == ("failed", "the product was deleted in the shop")
+
+
+async def test_a_picture_the_shop_works_on_for_long_is_looked_at_again_and_in_the_end_left_hanging(
+    world: World, sandbox: SandboxShop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(background_image_processing, "POLL_S_MAX", 0.1)
+    await sandbox.change(settings={"processing_s": 600})
+    world.candidates("front.jpg")
+    with pytest.raises(VendorUnavailable, match="still working") as wait:
+        await world.process()
+    assert wait.value.retry_after_s == LOOK_AGAIN_S
+    world.clock.ahead_s = IN_WORK_S_MAX
+    (fate,) = await world.process()
+    assert (fate.state, fate.reason) == ("attached", "the shop is still working on the picture")
+    assert len(await media(sandbox)) == 1
+
+
+async def test_a_picture_the_shop_cannot_use_says_why(world: World, sandbox: SandboxShop) -> None:
+    """The file was thrown away between upload and attach."""
+    world.candidates("front.jpg")
+    await sandbox.change(settings={"processing_s": 0.05, "upload_expires_s": 0.5})
+    await sandbox.fail("productUpdate", "slow", seconds=0.6)
+    (fate,) = await world.process()
+    assert fate.state == "failed"
+    assert fate.reason.startswith("the shop could not use the picture: IMAGE_DOWNLOAD_FAILURE")
+
+
 async def test_a_draft_that_never_reached_the_shop_has_no_place_for_pictures(world: World) -> None:
     world.candidates("front.jpg")
     world.books.images = [replace(one, product_id="") for one in world.books.images]
@@ -185,15 +394,35 @@ async def test_a_draft_that_never_reached_the_shop_has_no_place_for_pictures(wor
     assert fate.state == "failed"
 
 
-def hung(identifier: str, *sources: str, alt: str = "A mug") -> ShopMedia:
-    return ShopMedia(identifier, "PROCESSING", alt, sources)
+def hung(identifier: str, *sources: str, alt: str = "A mug", status: str = "READY") -> ShopMedia:
+    return ShopMedia(identifier, status, alt, sources)
 
 
 def test_ours_is_known_by_its_file_name_or_by_being_new_with_our_text() -> None:
     intent = {"before": ["old"], "alt": "A mug"}
-    named = hung("named", f"https://cdn.example/files/{mark('1')}_3f2a.jpg?v=1", alt="edited by the merchant")
-    others = hung("others", f"https://cdn.example/files/{mark('2')}.jpg")
+    named = hung("named", f"https://cdn.example/files/{mark(FIRST)}_3f2a.jpg?v=1", alt="edited by the merchant")
+    others = hung("others", f"https://cdn.example/files/{mark(SECOND)}-3f2a.jpg")
     merchants = hung("merchants", alt="My own picture")
-    assert find_ours([hung("old"), others, merchants, named], "1", intent) == named
-    assert find_ours([hung("old"), others, merchants, hung("new")], "1", intent) == hung("new")
-    assert find_ours([hung("old"), others, merchants], "1", intent) is None
+    renamed = hung("renamed", "https://cdn.example/files/3f2a.jpg")
+    assert find_ours([hung("old"), others, merchants, named], FIRST, intent) == named
+    assert find_ours([hung("old"), others, merchants, renamed], FIRST, intent) == renamed
+    assert find_ours([hung("old"), others, merchants], FIRST, intent) is None
+    assert find_ours([hung("old"), hung("failed", status="FAILED")], FIRST, intent) == hung("failed", status="FAILED")
+
+
+async def test_a_picture_without_a_name_yet_is_waited_for(
+    world: World, sandbox: SandboxShop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another order may have hung it at that moment, with the same product's title for a text."""
+    await sandbox.change(settings={"processing_s": 0.5})
+    world.candidates("front.jpg")
+    other = World(world.shops, world.images, world.product_id)
+    other.candidates("back.jpg")
+    other.books.images = [replace(one, id=SECOND) for one in other.books.images]
+    with pytest.raises(Killed):
+        await world.process(Killer(1))
+    with pytest.raises(Killed):
+        await other.process(Killer(5))
+    assert [one.state for one in await world.process()] == ["attached"]
+    assert [one.state for one in await other.process()] == ["attached"]
+    assert [one["filename"] for one in await media(sandbox)] == [f"{mark(SECOND)}.jpg", f"{mark(FIRST)}.jpg"]

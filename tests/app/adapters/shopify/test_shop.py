@@ -15,8 +15,9 @@ from pipeline.clock import SystemClock
 from pipeline.contract import Reject
 from pipeline.domain.merchant import Merchant
 from pipeline.errors import VendorRefused, VendorUnavailable
-from pipeline.ports import QuantityChange, Shop
+from pipeline.ports import DELETED, QuantityChange, Shop, ShopGallery
 from tests.sandbox_shop import TOKEN, SandboxShop, http, make_draft, make_given, sandbox, shops
+from tests.support import eventually
 
 __all__ = ["http", "sandbox", "shops"]
 
@@ -141,10 +142,24 @@ async def test_a_picture_is_uploaded_then_attached(shop: Shop) -> None:
     out = io.BytesIO()
     Image.new("RGB", (8, 8)).save(out, "JPEG")
     resource = await shop.upload_image("front.jpg", "image/jpeg", out.getvalue())
-    (medium,) = await shop.attach_image(product.id, resource, "A mug")
+    (medium,) = (await shop.attach_image(product.id, resource, "A mug")).media
     assert medium.alt == "A mug"
-    assert any("front.jpg" in source for source in medium.sources)
-    assert [one.id for one in await shop.media(product.id)] == [medium.id]
+    assert (medium.status, medium.sources) == ("UPLOADED", ())
+
+    async def ready() -> bool:
+        return (await shop.gallery(product.id)).media[0].status == "READY"
+
+    await eventually(ready)
+    gallery = await shop.gallery(product.id)
+    assert gallery.status == "DRAFT"
+    assert [one.id for one in gallery.media] == [medium.id]
+    assert any(source.endswith("/front.jpg") for source in gallery.media[0].sources)
+
+
+async def test_a_deleted_product_has_a_gallery_that_says_so(shop: Shop, sandbox: SandboxShop) -> None:
+    product = await shop.create_product(make_draft("mug", {"S": 1}))
+    await sandbox.do("mutation($id: ID!) { productDelete(input: {id: $id}) { userErrors { message } } }", id=product.id)
+    assert await shop.gallery(product.id) == ShopGallery(DELETED, ())
 
 
 async def test_a_missing_scope_is_said_in_the_shops_words(shop: Shop, sandbox: SandboxShop) -> None:
