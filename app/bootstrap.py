@@ -138,7 +138,7 @@ async def _stages(core: Core, stack: AsyncExitStack, reach: Callable[[str], None
         ),
         StatusUpdate(),
         BackgroundImageProcessing(
-            shops, PostgresImages(core.database), WebImages(settings.image_host_map), ledger, core.clock
+            shops, PostgresImages(core.database), WebImages(settings.image_host_map, core.clock), ledger, core.clock
         ),
     )
     return dict(zip(flow.NAMES, stages, strict=True))

@@ -286,7 +286,7 @@ class ImageStore(Protocol):
         """This run's candidates that have no final state yet, by draft and position."""
         ...
 
-    async def hung(self, product_ids: Sequence[str]) -> Mapping[str, Sequence[str]]:
+    async def hung(self, merchant_id: str, product_ids: Sequence[str]) -> Mapping[str, Sequence[str]]:
         """By product the phashes of all we ever hung there, for whichever order, also of what was taken down since."""
         ...
 

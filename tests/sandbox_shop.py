@@ -189,7 +189,7 @@ class ImagesOf:
         sent = {one.parameters["image_id"]: sent_file(one.key, one.external) for one in uploads}
         return [replace(one, sent=sent.get(one.id)) for one in self.books.images]
 
-    async def hung(self, product_ids: Sequence[str]) -> Mapping[str, Sequence[str]]:
+    async def hung(self, merchant_id: str, product_ids: Sequence[str]) -> Mapping[str, Sequence[str]]:
         return self.books.hung
 
 

@@ -74,6 +74,8 @@ def is_public(address: str) -> bool:
         return False
     if isinstance(found, IPv4Address):
         return not any(found in network for network in _NOT_PUBLIC_V4)
+    if found.scope_id is not None:  # `%eth0`: an address that means something on one link only
+        return False
     return found in _PUBLIC_V6 and not any(found in network for network in _NOT_PUBLIC_V6)
 
 
@@ -162,7 +164,7 @@ class PublicOnlyTransport(httpx.AsyncBaseTransport):
 
 
 def _port(url: httpx.URL) -> int:
-    return url.port or _DEFAULT_PORTS.get(url.scheme, 0)
+    return _DEFAULT_PORTS.get(url.scheme, 0) if url.port is None else url.port
 
 
 def _pinned(request: httpx.Request, address: str) -> httpx.Request:

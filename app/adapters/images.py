@@ -4,7 +4,7 @@ Three guards, one after the other:
 
 where     https only, from hosts the merchant allows, and (`PublicOnlyTransport`) only public addresses, checked
           and pinned for every hop.
-how much  no compression, ten megabytes whatever the length says, fifteen seconds whatever the pace.
+how much  (`Downloader`) no compression, ten megabytes whatever the length says, fifteen seconds whatever the pace.
 what      decoded and written anew by `recoding`, in a bounded child process: nothing but pixels survives.
 """
 
@@ -15,31 +15,30 @@ import hashlib
 import json
 import os
 import sys
-from asyncio.subprocess import DEVNULL, PIPE
-from collections.abc import AsyncGenerator, Mapping, Sequence
-from contextlib import aclosing
-from typing import cast
+from asyncio.subprocess import DEVNULL, PIPE, Process
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 
 import httpx
 
 from app.adapters import recoding
 from app.adapters.addresses import PublicOnlyTransport, RefusedAddressError, Resolve, check_link
+from app.adapters.downloads import Downloader, Limits, RefusedDownloadError, TooLargeError
 from app.names import resolve
+from pipeline.clock import Clock
 from pipeline.contract import Reject
 from pipeline.domain.pictures import is_phash
-from pipeline.errors import VendorUnavailable
 from pipeline.ports import EncodedImage
 
-TOTAL_S = 15.0
-CONNECT_S = 5.0
-BYTES_MAX = 10 * 1024 * 1024
-REDIRECTS_MAX = 3
+LIMITS = Limits(bytes_max=10 * 1024 * 1024, total_s=15.0)
 URL_MAX = 2048
+ACCEPT = "image/jpeg, image/png, image/webp, image/gif"
+"""What `recoding` reads. A host that may choose would send AVIF."""
 DECODE_S = 25.0
 DECODERS = 2
 """Pictures decoded at once, each in a process that may take `recoding.MEMORY_BYTES`."""
-
-_PASSING = frozenset({408, 425, 429})
+REPLY_MAX = 20 * 1024 * 1024
+"""What a decoder may answer; also what the shop takes."""
 
 
 class WebImages:
@@ -53,13 +52,16 @@ class WebImages:
     def __init__(
         self,
         host_map: Mapping[str, str],
+        clock: Clock,
         *,
+        limits: Limits = LIMITS,
         resolve: Resolve = resolve,
         inner: httpx.AsyncBaseTransport | None = None,
     ) -> None:
         self._host_map = {host: base.rstrip("/") for host, base in host_map.items()}
         transport = PublicOnlyTransport(self._host_map.values(), resolve=resolve, inner=inner)
-        self._http = httpx.AsyncClient(transport=transport, follow_redirects=False, trust_env=False)
+        self._downloader = Downloader(transport, limits, clock)
+        self._limits = limits
         self._decoding = asyncio.Semaphore(DECODERS)
 
     async def fetch(self, url: str, *, allowed_hosts: Sequence[str]) -> EncodedImage:
@@ -68,42 +70,37 @@ class WebImages:
         `allowed_hosts` limits where pictures may come from; empty means anywhere in public. Raises Reject
         with the reason, VendorUnavailable when the host cannot be reached.
         """
+
+        def check(link: httpx.URL) -> None:
+            self._check(link, allowed_hosts)
+
         try:
-            async with asyncio.timeout(TOTAL_S):
-                content = await self._download(url, allowed_hosts)
+            content = await self._downloader.get(url, check=check, headers={"Accept": ACCEPT}, reroute=self._reroute)
         except RefusedAddressError as refused:
             raise Reject("image_address", str(refused)) from refused
-        except TimeoutError as error:
-            raise VendorUnavailable(f"the picture did not arrive within {TOTAL_S:.0f} s") from error
-        except httpx.TransportError as error:
-            raise VendorUnavailable(f"the picture's host failed: {type(error).__name__}") from error
+        except RefusedDownloadError as refused:
+            raise Reject("image_not_found", str(refused)) from refused
+        except TooLargeError as error:
+            megabytes = self._limits.bytes_max // 1024 // 1024
+            raise Reject("image_too_large", f"the file is larger than {megabytes} MB") from error
         async with self._decoding:
             return await recode_apart(content)
 
-    async def _download(self, url: str, allowed_hosts: Sequence[str]) -> bytes:
-        for _ in range(1 + REDIRECTS_MAX):
-            async with self._http.stream(
-                "GET",
-                self._next_hop(url, allowed_hosts),
-                headers={"Accept": "image/*", "Accept-Encoding": "identity"},
-                timeout=httpx.Timeout(TOTAL_S, connect=CONNECT_S),
-            ) as response:
-                if not response.has_redirect_location:
-                    return await _read(response)
-                url = _join(url, response.headers["Location"])
-        raise Reject("image_address", f"more than {REDIRECTS_MAX} redirects")
-
-    def _next_hop(self, url: str, allowed_hosts: Sequence[str]) -> httpx.URL:
-        """The address to ask for, checked as far as text can be; redirects come through here as well."""
-        link = _parse(url)
-        if (base := self._host_map.get(link.host)) is not None:
-            return httpx.URL(base + link.raw_path.decode("ascii"))
+    def _check(self, link: httpx.URL, allowed_hosts: Sequence[str]) -> None:
+        """What can be said of a hop by its text; redirects come through here as well."""
+        if len(str(link)) > URL_MAX:
+            raise RefusedAddressError(f"the address is longer than {URL_MAX} characters")
+        if link.host in self._host_map:
+            return
         check_link(link)
         if link.scheme != "https":
-            raise Reject("image_address", "only https addresses are fetched")
+            raise RefusedAddressError("only https addresses are fetched")
         if allowed_hosts and not any(_belongs(link.host, host) for host in allowed_hosts):
-            raise Reject("image_address", f"{link.host} is not among the hosts pictures may come from")
-        return link
+            raise RefusedAddressError(f"{link.host} is not among the hosts pictures may come from")
+
+    def _reroute(self, link: httpx.URL) -> httpx.URL:
+        base = self._host_map.get(link.host)
+        return link if base is None else httpx.URL(base + link.raw_path.decode("ascii"))
 
 
 async def recode_apart(content: bytes) -> EncodedImage:
@@ -124,14 +121,38 @@ async def recode_apart(content: bytes) -> EncodedImage:
     )
     try:
         async with asyncio.timeout(DECODE_S):
-            reply, _ = await process.communicate(content)
+            reply = await _converse(process, content)
     except TimeoutError:
         reply = b""
     finally:
         if process.returncode is None:
             process.kill()
+            await _drain(process)
             await process.wait()
     return _picture(reply)
+
+
+async def _converse(process: Process, content: bytes) -> bytes:
+    """The picture in, the answer out, and no more of that than a picture of ours takes."""
+    if process.stdin is None or process.stdout is None:
+        return b""
+    with suppress(ConnectionError):  # it died before it had read everything
+        process.stdin.write(content)
+        await process.stdin.drain()
+    process.stdin.close()
+    reply = bytearray()
+    while chunk := await process.stdout.read(65_536):
+        reply += chunk
+        if len(reply) > REPLY_MAX:
+            return b""
+    return bytes(reply)
+
+
+async def _drain(process: Process) -> None:
+    """What a dead process left in its pipe: while that is paused, its end is not seen."""
+    if process.stdout is not None:
+        while await process.stdout.read(65_536):
+            pass
 
 
 def _picture(reply: bytes) -> EncodedImage:
@@ -149,41 +170,6 @@ def _picture(reply: bytes) -> EncodedImage:
     if not is_phash(phash):
         raise Reject("image_too_costly", "the picture's decoder answered nonsense")
     return EncodedImage(content, mime, width, height, hashlib.sha256(content).hexdigest(), phash)
-
-
-async def _read(response: httpx.Response) -> bytes:
-    """The body, raw and bounded. Neither its declared length nor its declared type is believed."""
-    if response.status_code in _PASSING or response.is_server_error:
-        raise VendorUnavailable(f"the picture's host answered HTTP {response.status_code}")
-    if not response.is_success:
-        raise Reject("image_not_found", f"the picture's host answered HTTP {response.status_code}")
-    if response.headers.get("Content-Encoding", "identity").strip().lower() != "identity":
-        raise Reject("image_compressed", "the picture's host sent a compressed body nobody asked for")
-    content = bytearray()
-    # httpx promises an iterator and gives a generator, which must be closed where it is left early.
-    body = cast("AsyncGenerator[bytes, None]", response.aiter_raw())
-    async with aclosing(body) as chunks:
-        async for chunk in chunks:
-            content += chunk
-            if len(content) > BYTES_MAX:
-                raise Reject("image_too_large", f"the file is larger than {BYTES_MAX // 1024 // 1024} MB")
-    return bytes(content)
-
-
-def _parse(url: str) -> httpx.URL:
-    if len(url) > URL_MAX:
-        raise Reject("image_address", f"the address is longer than {URL_MAX} characters")
-    try:
-        return httpx.URL(url)
-    except (httpx.InvalidURL, ValueError) as error:
-        raise Reject("image_address", "the address is not a URL") from error
-
-
-def _join(url: str, location: str) -> str:
-    try:
-        return str(httpx.URL(url).join(location))
-    except (httpx.InvalidURL, ValueError) as error:
-        raise Reject("image_address", "the redirect does not lead to a URL") from error
 
 
 def _belongs(host: str, allowed: str) -> bool:

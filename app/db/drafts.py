@@ -120,13 +120,18 @@ class PostgresImages:
             sent = await _sent(connection, run_id)
             return [StoredImage(**row, sent=sent.get(row["id"])) for row in found.mappings()]
 
-    async def hung(self, product_ids: Sequence[str]) -> Mapping[str, Sequence[str]]:
+    async def hung(self, merchant_id: str, product_ids: Sequence[str]) -> Mapping[str, Sequence[str]]:
         """By product the phashes of all we ever hung there, for whichever order, also of what was taken down since."""
         async with self._database.transaction() as connection:
             found = await connection.execute(
                 select(product_drafts.c.product_id, images.c.phash)
                 .join(product_drafts, product_drafts.c.id == images.c.draft_id)
-                .where(product_drafts.c.product_id.in_(product_ids), images.c.state == "attached", images.c.phash != "")
+                .where(
+                    product_drafts.c.merchant_id == merchant_id,
+                    product_drafts.c.product_id.in_(product_ids),
+                    images.c.state == "attached",
+                    images.c.phash != "",
+                )
                 .order_by(images.c.id)
             )
             phashes: dict[str, list[str]] = {}

@@ -88,7 +88,8 @@ class BackgroundImageProcessing:
         if not candidates:
             return Done(AttachedImages())
         shop = await self._shops.of(given.run.merchant, given.waits)
-        hung = await self._store.hung(sorted({one.product_id for one in candidates if one.product_id}))
+        products = sorted({one.product_id for one in candidates if one.product_id})
+        hung = await self._store.hung(given.run.merchant.id, products)
         walls = {name: _Wall(list(hung.get(name, ()))) for name in {one.product_id for one in candidates}}
         fetcher = _Fetcher(self._images, self._clock, given.run.merchant.settings.image_hosts)
         answers: dict[str, Answer] = {}

@@ -154,7 +154,7 @@ class Installation:
         self.database = database
         self._sandbox = sandbox
         self._http = http
-        self._images = FetchedOnce(WebImages({"images.example": f"{sandbox}/images"}))
+        self._images = FetchedOnce(WebImages({"images.example": f"{sandbox}/images"}, SystemClock()))
         self.clock = PutForward()
 
     async def order(self) -> Order:

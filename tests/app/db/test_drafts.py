@@ -90,6 +90,7 @@ async def test_what_hangs_on_a_product_is_known_whichever_order_hung_it(given: G
         )
         await spread(connection, RUN, AttachedImages(images=fates))
     store = PostgresImages(given.database)
-    assert await store.hung([PRODUCT, "gid://shopify/Product/12"]) == {PRODUCT: [PHASH]}
-    assert await store.hung([]) == {}
+    assert await store.hung("m1", [PRODUCT, "gid://shopify/Product/12"]) == {PRODUCT: [PHASH]}
+    assert await store.hung("m1", []) == {}
+    assert await store.hung("m2", [PRODUCT]) == {}
     assert await store.of_run("run-1") == []

@@ -119,7 +119,7 @@ class World:
 async def world(shops: Shops, sandbox: SandboxShop) -> World:
     shop = await shops.of(make_given("shopify-sync").run.merchant)
     product = await shop.create_product(make_draft("mug", {"S": 1}))
-    images = WebImages({"images.example": f"{sandbox.address}/images"})
+    images = WebImages({"images.example": f"{sandbox.address}/images"}, SystemClock())
     return World(shops, images, product.id)
 
 
@@ -288,7 +288,7 @@ async def test_a_bad_picture_is_marked_with_its_reason_and_the_others_go_on(worl
 
 async def test_a_host_that_is_down_costs_its_pictures_and_no_more(world: World) -> None:
     world.candidates("front.jpg")
-    world.images = WebImages({"images.example": "http://127.0.0.1:1"})
+    world.images = WebImages({"images.example": "http://127.0.0.1:1"}, SystemClock())
     (fate,) = await world.process()
     assert fate.state == "failed"
     assert "could not be fetched" in fate.reason
@@ -298,7 +298,7 @@ async def test_a_host_that_lets_two_pictures_down_is_not_asked_for_the_others(
     world: World, sandbox: SandboxShop
 ) -> None:
     counting = Counting(
-        WebImages({"gone.example": "http://127.0.0.1:1", "images.example": f"{sandbox.address}/images"})
+        WebImages({"gone.example": "http://127.0.0.1:1", "images.example": f"{sandbox.address}/images"}, SystemClock())
     )
     world.images = counting
     gone = [f"https://gone.example/{number}.jpg" for number in range(5)]
@@ -325,7 +325,7 @@ async def test_an_attached_picture_stays_attached_when_its_host_is_gone_at_the_r
     world.candidates("front.jpg")
     with pytest.raises(Killed):
         await world.process(Killer(5))  # attached, not confirmed
-    world.images = WebImages({"images.example": "http://127.0.0.1:1"})
+    world.images = WebImages({"images.example": "http://127.0.0.1:1"}, SystemClock())
     (fate,) = await world.process()
     assert fate.state == "attached"
     assert len(await media(sandbox)) == 1
@@ -341,7 +341,8 @@ async def test_a_shop_that_is_down_ends_the_attempt_and_marks_nothing(world: Wor
 
 async def test_a_deleted_product_fails_its_pictures_only(world: World, sandbox: SandboxShop) -> None:
     await sandbox.do(
-        "mutation($id: ID!) { productDelete(input: {id: $id}) { userErrors { message } } }", id=world.product_id
+        "mutation($id: ID!) { productDelete(input: {id: $id}) { userErrors { message } } }",
+        id=world.product_id,
     )
     world.candidates("front.jpg")
     (fate,) = await world.process()
