@@ -21,7 +21,7 @@ SIDE_MAX = 2048
 """Also what keeps every result below the shop's 20 MB: as PNG in the worst case 16.8 MB."""
 JPEG_QUALITY = 88
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF")
-MEMORY_BYTES = 1024 * 1024 * 1024
+MEMORY_BYTES = 768 * 1024 * 1024
 CPU_S = 20
 FILES_MAX = 32
 WHITE = (255, 255, 255)
@@ -99,12 +99,13 @@ _TURNS = {
 
 
 def _plain(picture: Image.Image) -> Image.Image:
-    """The picture in a mode that can be scaled: L, RGB, RGBA or CMYK, eight bits a channel."""
-    if picture.mode in {"LA", "PA", "RGBA", "La", "RGBa"} or "transparency" in picture.info:
-        return picture.convert("RGBA")
+    """The picture in a mode that can be scaled: L, RGB, RGBA or CMYK, eight bits a channel; itself if it can be."""
     if picture.mode.startswith("I"):  # 16 bits of grey, which `convert` would cut off at 255
         return picture.point(lambda grey: grey / 256).convert("L")
-    return picture if picture.mode in {"L", "RGB", "CMYK"} else picture.convert("RGB")
+    transparent = picture.mode in {"LA", "PA"} or "transparency" in picture.info
+    if picture.mode in {"L", "RGB", "RGBA", "CMYK"} and not transparent:
+        return picture
+    return picture.convert("RGBA" if transparent else "RGB")
 
 
 def _to_srgb(picture: Image.Image, profile: bytes | None) -> Image.Image:
