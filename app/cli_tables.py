@@ -76,6 +76,8 @@ class Screen:
         )
         counts = ("ordered", "announced", "received", "rejected", "open")
         self._table(("sku", "product", "in the shop", *counts), variants, numeric=set(counts))
+        pictures = ((one.url, one.state, one.reason, one.unused_uploads or "") for one in view.images)
+        self._table(("picture", "state", "why", "uploads unused"), pictures, numeric={"uploads unused"})
 
     def plan(self, read: ReadPlan) -> None:
         """What approving would do in the shop."""

@@ -11,6 +11,7 @@ from app.adapters.shopify.scopes import missing
 from app.consumers import foreign_consumers
 from app.db import migrate
 from app.db.shop_views import KnownShop, list_known
+from app.db.unused_uploads import count_unused
 from app.server_checks import check_server, read_info
 from pipeline import flow
 from pipeline.errors import PipelineError
@@ -34,7 +35,7 @@ class Check:
 async def examine(core: Core) -> list[Check]:
     """Every check. A server that does not answer is one failure, not many."""
     checks = [_settings(core)]
-    postgres = (_postgres, _schema, _merchants, _shops)
+    postgres = (_postgres, _schema, _merchants, _shops, _uploads)
     for server, looks in (("redis", (_redis, _queues, _consumers)), ("postgres", postgres)):
         try:
             for look in looks:
@@ -135,6 +136,16 @@ def shop_checks(shop: KnownShop) -> list[Check]:
             Check("ok", "shop", f"{name} has not been asked for its scopes yet; a worker does when it starts")
         )
     return checks or [Check("ok", "shop", f"{name} answers, grants every scope we use")]
+
+
+async def _uploads(core: Core) -> list[Check]:
+    if await migrate.current(core.database) is None:
+        return []
+    unused = await count_unused(core.database)
+    if unused == 0:
+        return [Check("ok", "pictures", "no uploaded file lies unused in a shop")]
+    words = f"{unused} uploaded in the last day and never attached: the shops delete them by themselves"
+    return [Check("ok", "pictures", words)]
 
 
 def _numbers(version: str) -> tuple[int, ...]:

@@ -185,7 +185,7 @@ class ImagesOf:
     effects: Effects = field(default_factory=Effects)
 
     async def of_run(self, run_id: str) -> Sequence[StoredImage]:
-        uploads = [one for key, one in self.effects.rows.items() if key.startswith("upload:") and one.external]
+        uploads = [one for key, one in self.effects.rows.items() if key.startswith("upload:") and "at" in one.external]
         sent = {one.parameters["image_id"]: sent_file(one.key, one.external) for one in uploads}
         return [replace(one, sent=sent.get(one.id)) for one in self.books.images]
 

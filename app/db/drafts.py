@@ -154,7 +154,7 @@ async def _sent(connection: AsyncConnection, run_id: str) -> dict[str, SentFile]
             **{name: row.external[name] for name in ("sha256", "phash", "width", "height")},
         )
         for row in found
-        if "at" in row.external  # others were refused
+        if "at" in row.external  # others were refused, or nobody heard of them
     }
 
 

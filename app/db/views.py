@@ -34,6 +34,7 @@ from app.db.tables import (
     stage_runs,
     suppliers,
 )
+from app.db.unused_uploads import unused_of
 from pipeline import flow
 from pipeline.domain.purchase_order import Doubt
 from pipeline.domain.values import Value
@@ -144,7 +145,7 @@ class VariantRow(Value):
 
 
 class ImageRow(Value):
-    """One picture, and what became of it."""
+    """One picture, and what became of it. `unused_uploads`: files sent to the shop for it and never attached."""
 
     draft_id: str
     url: str
@@ -152,6 +153,7 @@ class ImageRow(Value):
     state: str
     media_id: str
     reason: str
+    unused_uploads: int
 
 
 class EffectRow(Value):
@@ -440,8 +442,11 @@ def _images(order_id: str | None) -> Select[Any]:
         .join(order_variants, order_variants.c.draft_variant_id == draft_variants.c.id)
         .where(order_variants.c.order_id == order_id)
     )
+    unused = unused_of(select(runs.c.id).where(runs.c.order_id == order_id)).subquery()
+    plain = (images.c[name] for name in ImageRow.model_fields if name in images.c)
     return (
-        select(*(images.c[name] for name in ImageRow.model_fields))
+        select(*plain, func.coalesce(unused.c.unused, 0).label("unused_uploads"))
+        .outerjoin(unused, unused.c.image_id == images.c.id)
         .where(images.c.draft_id.in_(drafts))
         .order_by(images.c.draft_id, images.c.position)
         .limit(ROWS_MAX)

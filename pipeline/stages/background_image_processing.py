@@ -170,15 +170,16 @@ class BackgroundImageProcessing:
     ) -> tuple[SentFile, str]:
         """A file in the shop's staging area that nobody asked to attach yet, and its address there.
 
-        A key that the ledger has confirmed is an earlier attempt's, which may have asked: that file is spent. One that
-        is open was never attached, and its upload is made again.
+        A key the ledger knows is an earlier attempt's: its file is spent. Only where its upload was confirmed an attach
+        may have been asked for.
         """
         for number in count(1):
             key = f"upload:{image.id}:{number}"
             answer, resource = await self._upload_as(key, given, shop, image, picture)
             if resource:
                 return sent_file(key, answer), resource
-            self._let_arrive(sent_file(key, answer))
+            if "at" in answer:
+                self._let_arrive(sent_file(key, answer))
         raise AssertionError  # the count has no end
 
     async def _upload_as(
@@ -198,7 +199,7 @@ class BackgroundImageProcessing:
             return {"at": self._clock.now().isoformat(), **_facts(picture)}
 
         parameters = {"image_id": image.id, "bytes": len(picture.content)}
-        answer = await self._ledger.once(given, key, parameters, call=send, ask=_certainly_again)
+        answer = await self._ledger.once(given, key, parameters, call=send, ask=_unheard)
         if "refused" in answer:
             raise VendorRefused(answer["refused"], code="upload_refused")
         return answer, resource
@@ -361,8 +362,9 @@ def _fate(image_id: str, answer: Answer, verdicts: Mapping[str, tuple[str, str]]
     return AttachedImage(image_id=image_id, state=state, media_id=answer["media_id"], reason=reason, **facts)
 
 
-async def _certainly_again(_effect: Effect) -> None:
-    """An upload nobody heard of is made again: what the first left in the staging area expires by itself."""
+async def _unheard(_effect: Effect) -> Answer:
+    """An upload whose end nobody saw: it may lie in the staging area, and expires there by itself."""
+    return {"unheard": True}
 
 
 def _verdict(gallery: ShopGallery, media_id: str) -> tuple[str, str] | None:

@@ -27,6 +27,7 @@ from app.db.journal import dump
 from app.db.record import spread
 from app.db.session import Database, PoolSize
 from app.db.tables import effects, images, merchants, product_drafts, runs, stage_runs, suppliers
+from app.db.unused_uploads import unused_of
 from pipeline import flow
 from pipeline.clock import SystemClock
 from pipeline.contract import Done, Run, StageInput
@@ -60,6 +61,9 @@ SENT_GAPS = {"upload sent": "/uploads/", "attach sent": "AttachMedia", "attach u
 LOST_ANSWERS = {"attach answered 502": "error_502_after_success", "attach answered by silence": "timeout_after_success"}
 """The worker lives, and hears nothing of its success."""
 NOT_RECORDED = "hanging, not recorded"
+
+UNUSED = ("upload intended", "upload sent", "upload answered", "between upload and attach")
+"""Where a file may be left in the staging area: it is reported, and another uploaded in its place."""
 
 GAPS = (*LEDGER_GAPS, *SENT_GAPS, *LOST_ANSWERS, NOT_RECORDED)
 
@@ -248,8 +252,8 @@ class Installation:
         fault = {"operation": operation, "kind": kind, "count": count, "seconds": seconds}
         (await self._http.post(f"{self._sandbox}/shops/{order.domain}/faults", json=fault)).raise_for_status()
 
-    async def check_once(self, order: Order) -> None:
-        """Each picture hangs once, is READY, and the database knows as which medium."""
+    async def check_once(self, order: Order, *, unused: int) -> None:
+        """Each picture hangs once, is READY, and the database knows as which medium, and what was sent for nothing."""
         state = (await self._http.get(f"{self._sandbox}/shops/{order.domain}/state")).json()
         (product,) = state["products"]
         hung = [(one["filename"], one["status"]) for one in product["media"]]
@@ -263,6 +267,8 @@ class Installation:
             assert [tuple(row) for row in found] == [("attached", one["id"]) for one in product["media"]]
             open_ones = select(effects.c.key).where(effects.c.run_id == order.run_id, effects.c.state != "confirmed")
             assert list(await connection.scalars(open_ones)) == []
+            found = await connection.execute(unused_of(select(runs.c.id).where(runs.c.id == order.run_id)))
+            assert sum(row.unused for row in found) == unused
 
     def _shops(self, http: httpx.AsyncClient, order: Order) -> Shops:
         endpoint = f"{self._sandbox}/shops/{order.domain}/admin/api/2026-10/graphql.json"
@@ -297,7 +303,7 @@ async def test_a_picture_hangs_once_wherever_its_worker_died(gap: str, database_
                 await _die(installation, order, gap, number % len(PICTURES))
                 installation.clock.ahead_s += UNDER_WAY_S
                 await installation.live(order, Doom())
-                await installation.check_once(order)
+                await installation.check_once(order, unused=int(gap in UNUSED))
     finally:
         await database.close()
 

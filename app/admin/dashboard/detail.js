@@ -36,6 +36,13 @@ export function isBeingFilledIn() {
   return [...find("detail").querySelectorAll("input")].some((input) => input.value !== input.defaultValue);
 }
 
+// Why a picture is as it is, and what we left in the shop's staging area for it.
+function pictureNote(image) {
+  const left = image.unused_uploads;
+  const files = left ? `${left} uploaded ${left === 1 ? "file" : "files"} never attached; the shop deletes it by itself` : "";
+  return [image.reason, files].filter(Boolean).join("; ");
+}
+
 // The button that had the keyboard before the panel was drawn anew.
 function holderOf(panel, text) {
   return [...panel.querySelectorAll("button, a")].find((one) => one.textContent === text) ?? find("detail-title");
@@ -53,7 +60,7 @@ function parts(order, focus) {
     ...section("Lines", order.lines, (lines) => linesTable(lines, run.currency)),
     ...section("In the shop", order.variants, (variants) => variantsTable(variants, run)),
     ...section("Pictures", order.images, (images) =>
-      table([["Address"], ["State"], ["Why"]], images.map((image) => [image.url, image.state, image.reason]))),
+      table([["Address"], ["State"], ["Why"]], images.map((image) => [image.url, image.state, pictureNote(image)]))),
     ...section("Receipts", order.receipts, (receipts) =>
       table([["When"], ["By"], ["Accepted", true], ["Rejected", true], ["State"]], receipts.map((receipt) =>
         [moment(receipt.created_at), receipt.entered_by, receipt.accepted, receipt.rejected, receipt.state]))),

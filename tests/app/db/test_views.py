@@ -71,6 +71,7 @@ async def test_one_order_in_full(given: Given) -> None:
     }
     assert [(row.accepted, row.rejected, row.state) for row in view.receipts] == [(8, 1, "running")]
     assert len(view.images) == len(view.effects) == 1
+    assert view.images[0].unused_uploads == 0
     assert [stage.stage for stage in view.stages] == ["product-draft-creation"]
 
 
