@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
+from functools import partial
 
 import pytest
 
@@ -17,18 +18,14 @@ from pipeline.domain.pictures import is_phash
 from pipeline.domain.results import AttachedImage, AttachedImages
 from pipeline.effects import Ledger
 from pipeline.errors import VendorUnavailable
+from pipeline.hanging import LOOK_AGAIN_S, MEDIA_MAX, UNDER_WAY_S, find_ours, mark
 from pipeline.ports import EncodedImage, Images, ShopMedia, StoredImage
 from pipeline.stages import background_image_processing
 from pipeline.stages.background_image_processing import (
     FETCH_TRIES,
     HOST_FAILURES_MAX,
     IN_WORK_S_MAX,
-    LOOK_AGAIN_S,
-    MEDIA_MAX,
-    UNDER_WAY_S,
     BackgroundImageProcessing,
-    find_ours,
-    mark,
 )
 from tests.sandbox_shop import (
     Books,
@@ -260,6 +257,40 @@ async def test_a_product_that_is_no_draft_keeps_the_pictures_its_merchant_chose(
     (fate,) = await world.process()
     assert (fate.state, fate.reason) == ("skipped", reason)
     assert await media(sandbox) == []
+
+
+class Meanwhile:
+    """The real fetcher, and what its merchant does in the shop while it works."""
+
+    def __init__(self, images: Images, act: Callable[[], Awaitable[object]]) -> None:
+        self._images = images
+        self._act = act
+
+    async def fetch(self, url: str, *, allowed_hosts: Sequence[str]) -> EncodedImage:
+        picture = await self._images.fetch(url, allowed_hosts=allowed_hosts)
+        await self._act()
+        return picture
+
+
+@pytest.mark.parametrize(
+    ("mutation", "state", "reason"),
+    [
+        ("productDelete(input: {id: $id})", "failed", "the product was deleted in the shop"),
+        ("productUpdate(product: {id: $id, status: ACTIVE})", "skipped", "the product is live"),
+    ],
+)
+async def test_what_a_merchant_does_while_we_fetch_is_seen_before_the_attach(
+    world: World, sandbox: SandboxShop, mutation: str, state: str, reason: str
+) -> None:
+    """The file is uploaded for nothing then, and the ledger says so."""
+    document = f"mutation($id: ID!) {{ {mutation} {{ userErrors {{ message }} }} }}"
+    world.images = Meanwhile(world.images, partial(sandbox.do, document, id=world.product_id))
+    world.candidates("front.jpg")
+    (fate,) = await world.process()
+    assert (fate.state, fate.reason.startswith(reason)) == (state, True)
+    assert (await sandbox.state())["media"] == []
+    assert world.effects.rows[f"upload:{FIRST}:1"].state == "confirmed"
+    assert "upload" not in world.effects.rows[f"image:{FIRST}"].external
 
 
 async def test_a_product_with_as_many_pictures_as_the_shop_takes_gets_no_more(
