@@ -24,8 +24,8 @@ from pipeline.contract import Run, StageInput
 from pipeline.domain.merchant import Merchant, MerchantSettings
 from pipeline.domain.results import Draft, DraftVariant, PlannedProduct, PlannedVariant
 from pipeline.domain.standing import OrderStanding, VariantStanding
-from pipeline.hanging import sent_file
 from pipeline.ports import ApprovedPlan, Effect, ReceiptLine, ReceiptRecord, StoredDraft, StoredImage, StoredVariant
+from pipeline.shopkeeping.pictures import sent_file
 
 DOMAIN = "demo.myshopify.com"
 TOKEN = "shpat_secret-of-the-sandbox"

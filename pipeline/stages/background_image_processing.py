@@ -1,7 +1,7 @@
 """Stage 11, background-image-processing: fetch, check, upload and attach pictures. Failures mark pictures, not the run.
 
 A picture's own host may be down or hostile: that is this picture's fate and nobody else's. Only the *shop*
-being away, or closed to us, ends the attempt. How a picture hangs once is told in `pipeline.hanging`.
+being away, or closed to us, ends the attempt. How a picture hangs once is told in `pipeline.shopkeeping.pictures`.
 """
 
 from __future__ import annotations
@@ -17,7 +17,8 @@ from pipeline.contract import Done, Reject, StageInput, StageResult
 from pipeline.domain.results import AttachedImage, AttachedImages
 from pipeline.effects import Answer, Ledger
 from pipeline.errors import VendorUnavailable
-from pipeline.hanging import (
+from pipeline.ports import DELETED, EncodedImage, Images, ImageStore, Shop, ShopGallery, Shops
+from pipeline.shopkeeping.pictures import (
     GONE,
     LOOK_AGAIN_S,
     POLL_S,
@@ -30,7 +31,6 @@ from pipeline.hanging import (
     in_work,
     not_hung,
 )
-from pipeline.ports import DELETED, EncodedImage, Images, ImageStore, Shop, ShopGallery, Shops
 
 FETCH_TRIES = 3
 FETCH_PAUSE_S = 2.0

@@ -35,8 +35,8 @@ from pipeline.domain.merchant import Merchant
 from pipeline.domain.results import AttachedImages, Drafts
 from pipeline.effects import Ledger
 from pipeline.errors import VendorUnavailable
-from pipeline.hanging import UNDER_WAY_S, mark
 from pipeline.ports import EncodedImage
+from pipeline.shopkeeping.pictures import UNDER_WAY_S, mark
 from pipeline.stages.background_image_processing import BackgroundImageProcessing
 from tests.sandbox_shop import Killed, make_draft
 from tests.support import CHAOS_IN_FULL

@@ -18,8 +18,8 @@ from pipeline.domain.pictures import is_phash
 from pipeline.domain.results import AttachedImage, AttachedImages
 from pipeline.effects import Ledger
 from pipeline.errors import VendorUnavailable
-from pipeline.hanging import LOOK_AGAIN_S, MEDIA_MAX, UNDER_WAY_S, find_ours, mark
 from pipeline.ports import EncodedImage, Images, ShopMedia, StoredImage
+from pipeline.shopkeeping.pictures import LOOK_AGAIN_S, MEDIA_MAX, UNDER_WAY_S, find_ours, mark
 from pipeline.stages import background_image_processing
 from pipeline.stages.background_image_processing import (
     FETCH_TRIES,
