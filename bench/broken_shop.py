@@ -32,7 +32,7 @@ from tests.shop import articles, csv_of, settings_for, working
 
 WELL, TOKEN = "well", "shpat_of-the-bench"
 BESIDE = 20
-PATIENCE_S = 300.0
+PATIENCE_S = 120.0
 BREAKS = {"alone": "", "beside one that answers 502": "http_502", "beside one that hangs": "hang"}
 
 
@@ -108,9 +108,9 @@ async def _faults_met(sandbox: str, name: str) -> int:
 
 
 async def _send(core: Core, merchant: str, name: str, number: int) -> None:
-    content = csv_of(f"PO-{name}", articles(number))
+    content = csv_of(f"PO-{number}", articles(number))
     upload = await create_upload(
-        core.database, merchant_id=merchant, name=name, mime="text/csv", content=content, at=datetime.now(UTC)
+        core.database, merchant_id=merchant, name=f"{name}.csv", mime="text/csv", content=content, at=datetime.now(UTC)
     )
     await enqueue_upload(core.bull, upload)
 
@@ -120,7 +120,7 @@ async def _took(core: Core, names: list[str]) -> list[float]:
     statement = (
         select(runs.c.created_at, runs.c.finished_at)
         .join(documents, documents.c.id == runs.c.document_id)
-        .where(documents.c.name.in_(names), runs.c.state == "completed")
+        .where(documents.c.name.in_([f"{name}.csv" for name in names]), runs.c.state == "completed")
     )
     until = monotonic() + PATIENCE_S
     while True:

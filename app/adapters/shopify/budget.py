@@ -15,6 +15,9 @@ from app.adapters.shopify.points import BLOCK_S, Ask, Seen
 from pipeline.clock import Clock
 from pipeline.errors import VendorUnavailable
 
+GIVEN_BACK_S = 3.0
+"""Points that are older are forfeited: the shop's bucket may have been full since, and then they never were missing."""
+
 WAIT_S_MAX = 10.0
 """Longer waits give the slot back: the job comes again, uncounted, when the bucket has refilled."""
 
@@ -70,6 +73,7 @@ class Budget:
         self._held = 0.0
         self._held_since = 0.0
         self._unused = 0.0
+        self._unused_since = 0.0
         self._report: Report | None = None
         self._reported_at = 0.0
         self._sent_since = 0.0
@@ -103,8 +107,11 @@ class Budget:
 
     async def _fetch(self, price: float, tell: Tell, longest_s: float) -> float:
         """Bring what is held up to `price`. Meanwhile it is out of other callers' reach: it is not good yet."""
+        asked_at = self._clock.monotonic()
         mine, self._held = self._held, 0.0
         returned, self._unused = self._unused, 0.0
+        if asked_at - self._unused_since > GIVEN_BACK_S:
+            returned = 0.0
         try:
             ask = Ask(max(0.0, price - mine), returned, self._seen(mine), longest_s)
             grant = await self._limits.reserve(self._merchant_id, ask)
@@ -115,8 +122,13 @@ class Budget:
             if grant.wait_s:
                 await self._clock.sleep(grant.wait_s)
         except BaseException:
-            self._unused += mine  # not spent, and perhaps not good yet: back it goes with the next ask
+            self._leave(mine, self._clock.monotonic())  # not spent, and perhaps not good yet
             raise
+        took_s = self._clock.monotonic() - asked_at
+        if took_s - grant.wait_s > BLOCK_S:
+            # This process or Postgres stood still: by now nobody counts on these points being ours.
+            self._leave(mine, asked_at)
+            return took_s + await self._fetch(price, tell, longest_s - took_s)
         self._hold(mine)
         return grant.wait_s
 
@@ -131,8 +143,13 @@ class Budget:
     def _expire(self) -> None:
         """What was held for too long is to be given back."""
         if self._held > 0 and self._clock.monotonic() - self._held_since >= BLOCK_S:
-            self._unused += self._held
+            self._leave(self._held, self._held_since)
             self._held = 0.0
+
+    def _leave(self, points: float, since: float) -> None:
+        """Put points aside that go back with the next ask; what lay there for longer makes all of it as old."""
+        self._unused_since = min(since, self._unused_since) if self._unused > 0 else since
+        self._unused += points
 
     def _hold(self, points: float) -> None:
         if self._held <= 0:
