@@ -150,6 +150,17 @@ class OrderRecord:
     state: str
 
 
+@dataclass(frozen=True, slots=True)
+class Incoming:
+    """Units of one item our orders have told a shop to expect: exact while nothing is under way, else within bounds.
+
+    `least` counts what is recorded and no receipt is about to take; `most` what may have been told by now.
+    """
+
+    least: int
+    most: int
+
+
 class Orders(Protocol):
     """Purchase orders as stored."""
 
@@ -163,6 +174,15 @@ class Orders(Protocol):
 
     async def standing(self, order_id: str) -> OrderStanding:
         """What the shop was told of this order so far, counting what a receipt under way is about to take."""
+        ...
+
+    async def incoming(
+        self, merchant_id: str, location_id: str, inventory_item_ids: Sequence[str], draft_variant_ids: Sequence[str]
+    ) -> Mapping[str, Incoming]:
+        """What all the merchant's orders have in `incoming` there, by inventory item.
+
+        `draft_variant_ids` are the same goods, for orders so new that nobody has written down which items theirs are.
+        """
         ...
 
 
@@ -392,6 +412,7 @@ class ShopLevel:
     incoming: int
     available: int
     history_url: str
+    created_at: datetime
 
 
 @dataclass(frozen=True, slots=True)

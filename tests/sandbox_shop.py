@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
@@ -24,7 +25,16 @@ from pipeline.contract import Run, StageInput
 from pipeline.domain.merchant import Merchant, MerchantSettings
 from pipeline.domain.results import Draft, DraftVariant, PlannedProduct, PlannedVariant
 from pipeline.domain.standing import OrderStanding, VariantStanding
-from pipeline.ports import ApprovedPlan, Effect, ReceiptLine, ReceiptRecord, StoredDraft, StoredImage, StoredVariant
+from pipeline.ports import (
+    ApprovedPlan,
+    Effect,
+    Incoming,
+    ReceiptLine,
+    ReceiptRecord,
+    StoredDraft,
+    StoredImage,
+    StoredVariant,
+)
 from pipeline.shopkeeping.pictures import sent_file
 
 DOMAIN = "demo.myshopify.com"
@@ -158,6 +168,7 @@ class Books:
     action: str = "receive"
     state: str = ""
     images: list[StoredImage] = field(default_factory=list)
+    effects: Effects = field(default_factory=Effects)
     hung: dict[str, list[str]] = field(default_factory=dict)
     plan: ApprovedPlan | None = None
 
@@ -166,6 +177,17 @@ class Books:
 
     async def standing(self, order_id: str) -> OrderStanding:
         return OrderStanding(self.location_id, self.standings, self.revision, self.state)
+
+    async def incoming(
+        self, merchant_id: str, location_id: str, inventory_item_ids: Sequence[str], draft_variant_ids: Sequence[str]
+    ) -> Mapping[str, Incoming]:
+        told: Counter[str] = Counter()
+        for effect in self.effects.rows.values():
+            if effect.key.startswith("announce:") and "refused" not in effect.external:
+                for _, item, units in effect.parameters["units"]:
+                    told[item] += units
+        told.subtract({one.inventory_item_id: one.taken for one in self.standings.values()})
+        return {item: Incoming(0, units) for item, units in told.items()}  # what is under way is not known here
 
     async def receipt(self, receipt_id: str) -> ReceiptRecord:
         return ReceiptRecord(self.action, tuple(self.lines))

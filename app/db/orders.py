@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
-from sqlalchemy import select
+from sqlalchemy import select, text
 
 from app.db.books import standing_of
 from app.db.session import Database
 from app.db.tables import (
+    SCHEMA,
     documents,
     draft_variants,
     product_drafts,
@@ -19,11 +20,52 @@ from app.db.tables import (
     supplier_items,
     suppliers,
 )
-from pipeline.domain.standing import OrderStanding
-from pipeline.ports import OrderRecord, ReceiptLine, ReceiptRecord, SupplierItem, SupplierRecord
+from pipeline import flow
+from pipeline.domain.standing import PLAN, OrderStanding
+from pipeline.ports import Incoming, OrderRecord, ReceiptLine, ReceiptRecord, SupplierItem, SupplierRecord
 
 SUPPLIERS_MAX = 5_000
 ITEMS_MAX = 50_000
+
+_INCOMING = f"""
+WITH told AS (
+    SELECT runs.order_id, unit ->> 0 AS variant_id, unit ->> 1 AS item, sum((unit ->> 2)::int) AS units
+    FROM (
+        SELECT DISTINCT one.order_id
+        FROM {SCHEMA}.order_variants one
+        JOIN {SCHEMA}.draft_variants variant ON variant.id = one.draft_variant_id
+        JOIN {SCHEMA}.purchase_orders orders ON orders.id = one.order_id AND orders.merchant_id = :merchant
+        WHERE variant.id = ANY(:variants) OR variant.inventory_item_id = ANY(:items)
+    ) those
+    JOIN {SCHEMA}.runs ON runs.order_id = those.order_id
+    JOIN {SCHEMA}.effects ON effects.run_id = runs.id AND effects.key LIKE 'announce:%'
+    CROSS JOIN LATERAL jsonb_array_elements(effects.parameters -> 'units') unit
+    WHERE effects.parameters ->> 'location_id' = :location
+      AND unit ->> 1 = ANY(:items)
+      AND NOT effects.external ? 'refused'
+      -- An open intent may or may not have happened: it counts where that makes the sum greater.
+      AND (effects.state = 'confirmed' OR (unit ->> 2)::int > 0)
+    GROUP BY 1, 2, 3
+), promised AS (
+    SELECT runs.order_id, share ->> 0 AS variant_id, sum((share ->> 2)::int + (share ->> 4)::int) AS units
+    FROM {SCHEMA}.runs
+    JOIN {SCHEMA}.effects ON effects.key = '{PLAN}' || runs.receipt_id
+    CROSS JOIN LATERAL jsonb_array_elements(effects.parameters -> 'shares') share
+    WHERE runs.order_id IN (SELECT order_id FROM told)
+      AND runs.state <> 'cancelled'
+      AND '{flow.SYNC}' IN (runs.due_stage, runs.failed_stage, runs.review_stage)
+    GROUP BY 1, 2
+)
+SELECT told.item,
+       sum(greatest(0, least(told.units, books.announced) - taken.units - coalesce(promised.units, 0))),
+       sum(greatest(0, told.units - taken.units))
+FROM told
+JOIN {SCHEMA}.order_variants books
+  ON books.order_id = told.order_id AND books.draft_variant_id = told.variant_id
+LEFT JOIN promised ON promised.order_id = told.order_id AND promised.variant_id = told.variant_id
+CROSS JOIN LATERAL (SELECT books.received + books.rejected - books.surplus AS units) taken
+GROUP BY 1
+"""  # noqa: S608 the schema's name is ours
 
 
 class PostgresOrders:
@@ -79,6 +121,22 @@ class PostgresOrders:
         """The order's books, and what a receipt under way has been promised of them."""
         async with self._database.transaction() as connection:
             return await standing_of(connection, order_id)
+
+    async def incoming(
+        self, merchant_id: str, location_id: str, inventory_item_ids: Sequence[str], draft_variant_ids: Sequence[str]
+    ) -> Mapping[str, Incoming]:
+        """What all the merchant's orders have in `incoming` there, by inventory item."""
+        async with self._database.transaction() as connection:
+            found = await connection.execute(
+                text(_INCOMING),
+                {
+                    "merchant": merchant_id,
+                    "location": location_id,
+                    "items": list(inventory_item_ids),
+                    "variants": list(draft_variant_ids),
+                },
+            )
+            return {item: Incoming(int(least), int(most)) for item, least, most in found}
 
     async def list_suppliers(self, merchant_id: str) -> Sequence[SupplierRecord]:
         """All suppliers of a merchant."""

@@ -27,6 +27,7 @@ from app.sandbox.idempotency import once
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from datetime import datetime
 
 Info = GraphQLResolveInfo[Call]
 CONTRACT = Path(__file__).with_name("contract-2026-10.graphql")
@@ -173,6 +174,8 @@ def _teach_types(schema: GraphQLSchema) -> None:
             type_.resolve_type = _type_by_id
         elif isinstance(type_, GraphQLScalarType) and type_.name in {"Decimal", "Money"}:
             type_.coerce_input_value = _decimal
+        elif isinstance(type_, GraphQLScalarType) and type_.name == "DateTime":
+            type_.coerce_output_value = _instant
 
 
 def _type_by_id(value: Any, _info: Info, _type: Any) -> str:
@@ -187,6 +190,11 @@ def _decimal(value: Any) -> str:
     if not number.is_finite():
         raise GraphQLError(f"not a finite decimal: {value!r}")
     return str(value)
+
+
+def _instant(value: datetime) -> str:
+    """Shopify writes ISO 8601 in UTC, to the second."""
+    return value.strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def _object(schema: GraphQLSchema, name: str) -> GraphQLObjectType:

@@ -19,7 +19,8 @@ from pipeline.domain.results import OrderToSave, ShopSync, StockMove
 from pipeline.domain.standing import ENDED, OrderStanding, Share, VariantStanding, moves_of, receipt_plan, share
 from pipeline.effects import Answer, Ledger
 from pipeline.errors import VendorRefused
-from pipeline.ports import Effect, ReceiptLine, Shop, ShopFacts
+from pipeline.ports import Effect, Orders, ReceiptLine, Shop, ShopFacts
+from pipeline.shopkeeping import elsewhere
 from pipeline.shopkeeping.steps import RECEIVED, Steps, Telling, Told, Unit, outstanding
 
 SUPERSEDED = "a newer revision of this order was announced before; nothing was taken back"
@@ -48,8 +49,10 @@ NO_MOVES = frozenset(
 class Stock:
     """Announces what an order expects, takes in what a receipt counted, takes back what never comes."""
 
-    def __init__(self, ledger: Ledger, clock: Clock) -> None:
+    def __init__(self, ledger: Ledger, orders: Orders, clock: Clock) -> None:
         self._ledger = ledger
+        self._orders = orders
+        self._clock = clock
         self._steps = Steps(ledger, clock)
 
     async def announce(
@@ -60,11 +63,12 @@ class Stock:
         policy: StockPolicy,
         expected: Sequence[Unit],
         standing: OrderStanding,
+        new: frozenset[str] = frozenset(),
     ) -> ShopSync:
         """Bring what the shop was told of this order to what this revision expects.
 
-        Returned is what the order's own books do not hold yet, so that a revision recorded twice or told by
-        another run's interrupted step is counted once.
+        `new` are draft variants this run has created, as far as it knows. Returned is what the order's own books
+        do not hold yet, so that a revision recorded twice or told by another run's interrupted step is counted once.
         """
         order_id = required(given.run.order_id, "order")
         revision = given.run.order_revision or 0
@@ -76,13 +80,35 @@ class Stock:
         telling = _announcement(order_id, location_id, revision)
         if not incoming:
             telling = replace(telling, state="available", reason="received")
-        told = await self._steps.tell(given, shop, telling, to_announce(expected, standing.variants))
+        target, note = await self._countable(given, shop, telling, to_announce(expected, standing.variants), new)
+        if target is None:
+            return ShopSync(location_id=location_id, note=note)
+        told = await self._steps.tell(given, shop, telling, target)
         if told.newer:  # told and not recorded yet: its own run will, with all of its steps
             return ShopSync(location_id=told.location_id, note=SUPERSEDED)
         moves = _unrecorded(told, standing)
         if told.state == "available":  # sellable at once: nothing is left to receive
             moves += [move.model_copy(update={"move": "received"}) for move in moves]
-        return ShopSync(stock=tuple(moves), location_id=told.location_id, note=_kept_back(expected, standing))
+        notes = "; ".join(part for part in (note, _kept_back(expected, standing)) if part)
+        return ShopSync(stock=tuple(moves), location_id=told.location_id, note=notes)
+
+    async def _countable(
+        self, given: StageInput, shop: Shop, telling: Telling, target: Sequence[Unit], new: frozenset[str]
+    ) -> tuple[Sequence[Unit] | None, str]:
+        """Of the target what may be announced, and why it is less; None when goods are expected from elsewhere.
+
+        That is asked of a person first. Who approves without having mended it chose not to announce.
+        """
+        told, _ = await self._steps.told(telling.series)
+        more = [unit for unit in outstanding(target, told) if unit.quantity > 0]
+        if not more:
+            return target, ""
+        seen = await elsewhere.look(shop, self._orders, given.run.merchant.id, telling.location_id, more)
+        if doubt := elsewhere.expected_elsewhere(seen, more, new, self._clock.now()):
+            await self._steps.settled_by_person(given, f"announce:{given.run.order_id}", doubt)
+            return None, "nothing was announced: the shop expects these goods already, from elsewhere"
+        note = elsewhere.why_uncountable(more, seen)
+        return elsewhere.without_uncountable(target, told, seen.uncountable(more)), note
 
     async def receive(
         self, given: StageInput, shop: Shop, facts: ShopFacts, lines: Sequence[ReceiptLine], standing: OrderStanding
@@ -98,7 +124,9 @@ class Stock:
             raise Reject("cannot_receive", why)
         if any(not line.inventory_item_id for line in lines):
             raise Reject("cannot_receive", "some of these goods are not in the shop yet: approve their order first")
-        plan = await self._plan(given, receipt_id, facts.location_id, [_share(line, standing) for line in lines])
+        parted = [_share(line, standing) for line in lines]
+        await self._check_still_expected(given, shop, receipt_id, facts.location_id, parted)
+        plan = await self._plan(given, receipt_id, facts.location_id, parted)
         where, shares = plan["location_id"], [Share(*one) for one in plan["shares"]]
         adding = Telling(f"add:{receipt_id}", "available", "received", _document(order_id), where)
         rejecting = replace(adding, series=f"reject:{receipt_id}", state="incoming", reason="movement_canceled")
@@ -148,6 +176,17 @@ class Stock:
         rest = outstanding(units, moved)
         await self._steps.tell(given, shop, leaving, [replace(unit, quantity=-unit.quantity) for unit in rest])
         await self._steps.tell(given, shop, arriving, rest)
+
+    async def _check_still_expected(
+        self, given: StageInput, shop: Shop, receipt_id: str, location_id: str, parted: Sequence[Share]
+    ) -> None:
+        """Before the first attempt at a receipt: what it takes off `incoming` must be there, or a person is asked."""
+        units = [_unit(one, one.accepted + one.rejected) for one in parted if one.accepted or one.rejected]
+        if not units or await self._ledger.find(receipt_plan(receipt_id)):
+            return
+        seen = await elsewhere.look(shop, self._orders, given.run.merchant.id, location_id, units)
+        if doubt := elsewhere.received_elsewhere(seen):
+            await self._steps.settled_by_person(given, f"receive:{receipt_id}", doubt)
 
     async def _plan(self, given: StageInput, receipt_id: str, location_id: str, shares: Sequence[Share]) -> Answer:
         """Which of the units were announced, decided once and written down.

@@ -45,7 +45,7 @@ class ShopifySync:
         self._ledger = ledger
         self._plans = plans
         self._products = Products(ledger)
-        self._stock = Stock(ledger, clock)
+        self._stock = Stock(ledger, orders, clock)
 
     async def run(self, given: StageInput) -> StageResult:
         """Create and announce for an order; receive, or take back, for a receipt."""
@@ -133,7 +133,8 @@ class ShopifySync:
         if were_announced(stored, {one.draft_id for one in placed.failures}, standing):
             return ShopSync(note=WAITS)
         expected = _expected(stored, placed.products)
-        sync = await self._stock.announce(given, shop, facts.location_id, policy, expected, standing)
+        new = frozenset(one.draft_variant_id for product in placed.products for one in product.variants if one.created)
+        sync = await self._stock.announce(given, shop, facts.location_id, policy, expected, standing, new)
         return sync.model_copy(update={"note": "; ".join(part for part in (note, sync.note) if part)})
 
     async def _receipt(self, given: StageInput, shop: Shop, facts: ShopFacts) -> ShopSync:

@@ -23,7 +23,15 @@ from app.db.orders import PostgresOrders
 from app.db.people import People
 from app.db.runs import PostgresRuns
 from app.db.session import Database, PoolSize
-from app.db.tables import draft_variants, order_variants, product_drafts, purchase_orders, runs, stage_runs
+from app.db.tables import (
+    draft_variants,
+    order_revisions,
+    order_variants,
+    product_drafts,
+    purchase_orders,
+    runs,
+    stage_runs,
+)
 from pipeline import flow
 from pipeline.clock import SystemClock
 from pipeline.contract import Stage, StageInput
@@ -67,7 +75,7 @@ class Wire(httpx.AsyncBaseTransport):
 
     fate: Fate
     inner: httpx.AsyncHTTPTransport = field(default_factory=httpx.AsyncHTTPTransport)
-    orphans: set[asyncio.Task[httpx.Response]] = field(default_factory=set)
+    orphans: set[asyncio.Task[None]] = field(default_factory=set)
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         if b"@idempotent" not in request.content:
@@ -84,15 +92,24 @@ class Wire(httpx.AsyncBaseTransport):
         try:
             self.fate.reach("sent")
         except Killed:
-            self.orphans.add(call)  # its process is gone, and the shop is still at work on it
+            self.orphans.add(asyncio.create_task(_let_end(call)))
             raise
         response = await call
-        self.fate.reach("answered")
+        try:
+            self.fate.reach("answered")
+        except Killed:
+            await response.aclose()  # the connection ends with its process
+            raise
         return response
 
     async def aclose(self) -> None:
         await asyncio.gather(*self.orphans)
         await self.inner.aclose()
+
+
+async def _let_end(call: asyncio.Task[httpx.Response]) -> None:
+    """The process that asked is gone, and the shop still at work on it; the answer reaches nobody."""
+    await (await call).aclose()
 
 
 @dataclass
@@ -168,20 +185,33 @@ class Shopkeeper:
 
 
 @asynccontextmanager
-async def shopkeeping(database_url: str, sandbox: SandboxShop, expected: dict[str, int]) -> AsyncIterator[Shopkeeper]:
-    """An approved order of `MUG-R` and `MUG-B`, that many units each, which the shop has not heard of."""
+async def shopkeeping(database_url: str, sandbox: SandboxShop) -> AsyncIterator[Shopkeeper]:
+    """Workers and people who know what that database holds."""
     fate = Fate()
     database = Database(database_url, PoolSize(4))
-    wire = Wire(fate)
-    async with httpx.AsyncClient(transport=wire, trust_env=False) as http:
-        given = Given(database)
-        await given.order(announced=0)
-        await expect(given, "run-1", expected)
-        async with database.transaction() as connection:
-            await connection.execute(update(product_drafts).values(product_id=""))
-            await connection.execute(update(draft_variants).values(variant_id=""))
-        yield Shopkeeper(database, sandbox, shops_of(sandbox, http), fate, given)
+    async with httpx.AsyncClient(transport=Wire(fate), trust_env=False) as http:
+        yield Shopkeeper(database, sandbox, shops_of(sandbox, http), fate, Given(database))
     await database.close()
+
+
+async def order(given: Given, expected: dict[str, int]) -> None:
+    """An approved order of `MUG-R` and `MUG-B`, that many units each, which the shop has not heard of."""
+    await given.order(announced=0)
+    await expect(given, "run-1", expected)
+    async with given.database.transaction() as connection:
+        await connection.execute(update(product_drafts).values(product_id=""))
+        await connection.execute(update(draft_variants).values(variant_id=""))
+
+
+async def revise(given: Given, revision: int, expected: dict[str, int]) -> str:
+    """The next document of the order, at the door of the shop; returns its run."""
+    run_id = f"run-{revision}"
+    (first,) = await given.rows(stage_runs, (stage_runs.c.run_id == "run-1") & (stage_runs.c.output_type == "Drafts"))
+    await given.run(run_id, order_id="order-1", order_revision=revision, supplier_id="s1", due_stage=flow.SYNC)
+    await given.insert(order_revisions, order_id="order-1", revision=revision, run_id=run_id, content_hash=run_id)
+    await given.insert(stage_runs, **{**first, "run_id": run_id})
+    await expect(given, run_id, expected)
+    return run_id
 
 
 async def expect(given: Given, run_id: str, expected: dict[str, int]) -> None:

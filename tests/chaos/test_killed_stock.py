@@ -9,7 +9,7 @@ from sqlalchemy import func, select
 
 from app.db.receiving import Units
 from app.db.tables import effects
-from tests.chaos.lives import RECORD, Shopkeeper, shopkeeping
+from tests.chaos.lives import RECORD, Shopkeeper, order, shopkeeping
 from tests.sandbox_shop import SandboxShop, http, sandbox
 from tests.support import CHAOS_IN_FULL
 
@@ -37,7 +37,8 @@ GAPS = {
 @pytest.fixture
 async def shopkeeper(database_url: str, sandbox: SandboxShop) -> AsyncIterator[Shopkeeper]:
     """An order of very many red mugs, announced, and of blue ones nobody announced."""
-    async with shopkeeping(database_url, sandbox, {"MUG-R": MANY, "MUG-B": 0}) as shopkeeper:
+    async with shopkeeping(database_url, sandbox) as shopkeeper:
+        await order(shopkeeper.given, {"MUG-R": MANY, "MUG-B": 0})
         await shopkeeper.work("run-1")
         assert await sandbox.quantities("incoming") == {"MUG-R": MANY, "MUG-B": 0}
         yield shopkeeper

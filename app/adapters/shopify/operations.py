@@ -147,6 +147,7 @@ query Levels($ids: [ID!]!, $locationId: ID!) {
       id
       sku
       tracked
+      createdAt
       inventoryHistoryUrl
       variants(first: 1) { nodes { displayName requiresComponents } }
       inventoryLevel(locationId: $locationId) { quantities(names: ["incoming", "available"]) { name quantity } }

@@ -7,6 +7,7 @@ variables differ on a repeat, and a repeat with other variables is refused.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from datetime import datetime
 from typing import Any
 
 from app.adapters.shopify import operations
@@ -90,6 +91,7 @@ def _level(node: Mapping[str, Any]) -> ShopLevel:
         incoming=quantities.get("incoming", 0),
         available=quantities.get("available", 0),
         history_url=node["inventoryHistoryUrl"] or "",
+        created_at=datetime.fromisoformat(node["createdAt"]),
     )
 
 

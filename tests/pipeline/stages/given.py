@@ -105,6 +105,9 @@ class Known:
     async def standing(self, order_id: str) -> OrderStanding:
         raise NotImplementedError
 
+    async def incoming(self, *_about: object) -> dict[str, int]:
+        raise NotImplementedError
+
 
 @dataclass
 class Sayings:

@@ -20,6 +20,7 @@ from pipeline.domain.standing import VariantStanding
 from pipeline.effects import Ledger
 from pipeline.errors import LeaseLost, VendorRefused, VendorUnavailable
 from pipeline.ports import ReceiptLine, StoredDraft, StoredVariant
+from pipeline.shopkeeping import elsewhere
 from pipeline.stages.shopify_sync import ShopifySync
 from tests.sandbox_shop import (
     DOMAIN,
@@ -50,7 +51,7 @@ class World:
 
     shops: Shops
     effects: Effects = field(default_factory=Effects)
-    books: Books = field(default_factory=Books)
+    books: Books = field(init=False)
     given: StageInput = field(default_factory=lambda: make_given("shopify-sync"))
 
     async def sync(self, reach: Callable[[str], None] = lambda _gap: None) -> ShopSync:
@@ -59,6 +60,9 @@ class World:
         assert isinstance(result, Done | Review)
         assert isinstance(result.output, ShopSync)
         return result.output
+
+    def __post_init__(self) -> None:
+        self.books = Books(effects=self.effects)
 
     async def review(self) -> tuple[Doubt, ...]:
         """One attempt by a new worker that must end with a question to a person."""
@@ -406,6 +410,78 @@ async def test_a_key_the_shop_knows_with_other_variables_is_a_question_and_chang
     world.approve()
     output = await world.sync()
     assert [one.quantity for one in output.stock] == [12, 4]
+    assert await sandbox.quantities("incoming") == INCOMING
+
+
+async def adjust_by_hand(sandbox: SandboxShop, units: int, *, key: str) -> None:
+    """Somebody else, with another ledger document, expects so many mugs of size S."""
+    state = await sandbox.state()
+    item = state["products"][0]["variants"][0]["inventory_item_id"]
+    change = {
+        "inventoryItemId": item,
+        "locationId": state["locations"][0]["id"],
+        "delta": units,
+        "changeFromQuantity": None,
+        "ledgerDocumentUri": "gid://another-app/PurchaseOrder/1",
+    }
+    await sandbox.do(
+        "mutation($i: InventoryAdjustQuantitiesInput!, $k: String!) { inventoryAdjustQuantities(input: $i)"
+        " @idempotent(key: $k) { userErrors { message } } }",
+        i={"name": "incoming", "reason": "movement_created", "changes": [change]},
+        k=key,
+    )
+
+
+async def test_goods_that_are_expected_from_elsewhere_are_only_recorded_and_a_person_is_asked(
+    world: World, sandbox: SandboxShop
+) -> None:
+    world.record(await world.sync())
+    await adjust_by_hand(sandbox, 5, key="elsewhere")
+    world.order(make_draft("mug", {"S": 12, "L": 4}), revision=2, run="run-2")
+    (doubt,) = await world.review()
+    assert doubt.code == "expected_elsewhere"
+    assert "5 of mug-S" in doubt.message
+    world.approve()
+    output = await world.sync()
+    assert (output.stock, "from elsewhere" in output.note) == ((), True)
+    assert await sandbox.quantities("incoming") == {"mug-S": 15, "mug-L": 4}
+
+
+async def test_goods_no_longer_expected_from_elsewhere_are_announced_after_all(
+    world: World, sandbox: SandboxShop
+) -> None:
+    world.record(await world.sync())
+    await adjust_by_hand(sandbox, 5, key="elsewhere")
+    world.order(make_draft("mug", {"S": 12, "L": 4}), revision=2, run="run-2")
+    await world.review()
+    await adjust_by_hand(sandbox, -5, key="cancelled there")
+    world.approve()
+    await world.sync()
+    assert await sandbox.quantities("incoming") == {"mug-S": 12, "mug-L": 4}
+
+
+async def test_what_the_shop_keeps_no_stock_of_is_not_announced_and_says_so(world: World, sandbox: SandboxShop) -> None:
+    world.record(await world.sync())
+    item = (await sandbox.state())["products"][0]["variants"][0]["inventory_item_id"]
+    await sandbox.do(
+        "mutation($id: ID!) { inventoryItemUpdate(id: $id, input: {tracked: false}) { userErrors { message } } }",
+        id=item,
+    )
+    world.order(make_draft("mug", {"S": 12, "L": 6}), revision=2, run="run-2")
+    output = await world.sync()
+    assert await sandbox.quantities("incoming") == {"mug-S": 10, "mug-L": 6}
+    assert "mug-S" in output.note
+
+
+async def test_a_forgotten_announcement_of_new_goods_is_told_again_only_while_its_key_is_known(
+    world: World, sandbox: SandboxShop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Restored from a backup; the shop's own date of the goods says how old the key is."""
+    await world.sync()
+    world.effects.rows.clear()
+    monkeypatch.setattr(elsewhere, "KEY_TRUSTED_FOR", timedelta())
+    (doubt,) = await world.review()
+    assert (doubt.code, "restored" in doubt.message) == ("expected_elsewhere", True)
     assert await sandbox.quantities("incoming") == INCOMING
 
 
