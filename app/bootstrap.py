@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, aclosing, asynccontextmanager
 
 import httpx
 
@@ -16,6 +16,7 @@ from app.adapters.images import WebImages
 from app.adapters.model import ModelConfig, OpenAIModel
 from app.adapters.progress import UpstreamProgress
 from app.adapters.reader import ChildReader
+from app.adapters.shopify.tokens import ShopTokens
 from app.adapters.shops import Shops
 from app.core import Core
 from app.db.documents import DocumentStore
@@ -102,8 +103,8 @@ async def open_worker(
 @asynccontextmanager
 async def open_shops(core: Core) -> AsyncIterator[Shops]:
     """The merchants' shops, over connections of their own, within the limits that all replicas share."""
-    async with httpx.AsyncClient(timeout=30, trust_env=False) as http:
-        yield Shops(http, core.merchants.credentials, core.clock, core.shop_limits)
+    async with httpx.AsyncClient(timeout=30, trust_env=False) as http, aclosing(tokens_of(core, http)) as tokens:
+        yield Shops(http, tokens.credentials, core.clock, core.shop_limits, renew=tokens.credentials)
 
 
 async def _stages(core: Core, stack: AsyncExitStack, reach: Callable[[str], None]) -> Mapping[str, Stage]:
@@ -142,6 +143,11 @@ async def _stages(core: Core, stack: AsyncExitStack, reach: Callable[[str], None
         ),
     )
     return dict(zip(flow.NAMES, stages, strict=True))
+
+
+def tokens_of(core: Core, http: httpx.AsyncClient) -> ShopTokens:
+    """What opens the shops, for as long as `http` is open."""
+    return ShopTokens(core.grants, http, core.clock, api_version=core.settings.shopify_api_version, name=core.name)
 
 
 def _document_sources(settings: Settings) -> DocumentSources:

@@ -5,23 +5,27 @@ Commands import what they need: `health` is asked several times a minute in ever
 
 from __future__ import annotations
 
-import getpass
 import hashlib
 import json
 import logging
 import mimetypes
-import sys
-from collections.abc import Awaitable, Callable
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from app import cli_merchants
+from app.cli_running import AsJson
+from app.cli_running import end as _end
+from app.cli_running import settings_or_stop as _settings
+from app.cli_running import stop as _stop
+from app.cli_running import told as _told
+from app.cli_running import who as _who
+from app.cli_running import with_core as _with_core
 from app.cli_tables import Screen
-from app.db.errors import ConflictError, InvalidError, NotFoundError, RefusedError
-from app.settings import Settings, SettingsError, load_settings, redacted
-from pipeline.errors import PipelineError
+from app.db.errors import ConflictError, InvalidError, NotFoundError
+from app.settings import redacted
 
 if TYPE_CHECKING:
     from app.core import Core
@@ -34,15 +38,13 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help="Takes suppliers' documents into a shop. Exit codes: 0 done, 1 refused (stderr says why), 2 not understood.",
 )
-merchants_app = typer.Typer(no_args_is_help=True, help="Who may be sent orders for.")
 health_app = typer.Typer(no_args_is_help=True, help="Ask the process that serves HTTP_HOST:HTTP_PORT.")
-app.add_typer(merchants_app, name="merchants")
+app.add_typer(cli_merchants.app, name="merchants")
 app.add_typer(health_app, name="health")
 
 WATCH_S = 1.0
 HEALTH_WITHIN_S = 5.0
 
-AsJson = Annotated[bool, typer.Option("--json", help="For programs.")]
 RunName = Annotated[str, typer.Argument(metavar="RUN", help="The run's id, or its order's, upload's or workflow's.")]
 OrderName = Annotated[str, typer.Argument(metavar="ORDER", help="The order's id or number, or a run of it.")]
 Readable = Annotated[Path, typer.Argument(metavar="FILE", exists=True, dir_okay=False, readable=True)]
@@ -453,68 +455,6 @@ def obliterate(
     _with_core(work)
 
 
-# --------------------------------------------------------------------------------------- merchants
-
-
-@merchants_app.command("add")
-def add_merchant(
-    merchant_id: Annotated[str, typer.Argument(metavar="ID", help="Upstream's Merchant.id.")],
-    shop: Annotated[str, typer.Option(help="The shop's domain, like acme.myshopify.com.")],
-    name: Annotated[str, typer.Option(help="As people call it.")] = "",
-    rules: Annotated[Path | None, typer.Option(help="A JSON file with the merchant's settings.", exists=True)] = None,
-    token_stdin: Annotated[
-        bool, typer.Option("--token-stdin", help="Read the shop's access token from stdin.")
-    ] = False,
-    endpoint: Annotated[str, typer.Option(help="The GraphQL address, where it is not Shopify's own.")] = "",
-) -> None:
-    """Store a merchant, or change one. A token is never given as an argument: others can read those."""
-    from pydantic import ValidationError
-
-    from pipeline.domain.merchant import Merchant, MerchantSettings
-
-    async def work(core: Core) -> None:
-        try:
-            chosen = MerchantSettings.model_validate_json(rules.read_bytes() if rules else b"{}")
-        except ValidationError as error:
-            problem = error.errors()[0]
-            raise InvalidError(f"{rules}: {'.'.join(map(str, problem['loc']))}: {problem['msg']}") from None
-        wanted = Merchant(id=merchant_id, name=name or merchant_id, shop_domain=shop, settings=chosen)
-        token = sys.stdin.readline().strip() if token_stdin else None
-        stored = await core.merchants.add(wanted, endpoint=endpoint, token=token)
-        if token is not None:
-            await _let_go(core, stored.id)  # what the old token was parked for
-        Screen().say(f"merchant {stored.id}, shop {stored.shop_domain}, settings version {stored.settings_version}")
-
-    _with_core(work)
-
-
-@merchants_app.command("unpark")
-def unpark_merchant(merchant_id: Annotated[str, typer.Argument(metavar="ID", help="The merchant's id.")]) -> None:
-    """The shop is put right: let its runs go on at once."""
-
-    async def work(core: Core) -> None:
-        await core.merchants.get(merchant_id)
-        if not await _let_go(core, merchant_id):
-            raise ConflictError(f"nothing holds the runs of {merchant_id} up")
-        Screen().say(f"the shop of {merchant_id} is called again, and its runs go on")
-
-    _with_core(work)
-
-
-@merchants_app.command("list")
-def list_merchants(as_json: AsJson = False) -> None:
-    """List the merchants."""
-
-    async def work(core: Core) -> None:
-        known = await core.merchants.list_all()
-        if as_json:
-            Screen().json([one.model_dump(mode="json") for one in known])
-        else:
-            Screen().merchants(known)
-
-    _with_core(work)
-
-
 # --------------------------------------------------------------------------------------- the installation
 
 
@@ -574,59 +514,6 @@ def _ask_health(path: str) -> int:
 # --------------------------------------------------------------------------------------- between them
 
 
-def _with_core(work: Callable[[Core], Awaitable[int | None]]) -> None:
-    """Open the stores, do the work, close them; a refusal is one line on stderr."""
-    from app.core import open_core
-
-    settings = _settings()
-
-    async def opened() -> int | None:
-        refusal: Exception | None = None
-        code = None
-        async with open_core(settings) as core:
-            try:
-                code = await work(core)
-            except _REFUSALS as error:
-                refusal = error  # Raised inside, the connections' task group would wrap it.
-        if refusal is not None:
-            raise refusal
-        return code
-
-    _end(_told(opened))
-
-
-_REFUSALS = (RefusedError, PipelineError, SettingsError)
-"""What a command may be told instead of "done"; anything else is a fault of ours and shows its traceback."""
-
-
-def _told(work: Callable[[], Awaitable[int | None]]) -> int:
-    import anyio
-
-    try:
-        return anyio.run(work) or 0
-    except _REFUSALS as error:
-        typer.echo(f"error: {error}", err=True)
-        return 1
-    except KeyboardInterrupt:
-        return 130
-
-
-def _end(code: int) -> None:
-    raise typer.Exit(code)
-
-
-def _stop(words: str) -> NoReturn:
-    typer.echo(f"error: {words}", err=True)
-    raise typer.Exit(1)
-
-
-def _settings() -> Settings:
-    try:
-        return load_settings()
-    except SettingsError as error:
-        _stop(str(error))
-
-
 async def _run_id(core: Core, name: str) -> str:
     from app.db import views
 
@@ -650,25 +537,6 @@ async def _go_on(core: Core, job: NextJob) -> None:
 
     at_once = await try_enqueue_next(core.bull, job)
     Screen().say(f"run {job.run_id} goes on at {job.stage}{'' if at_once else ' as soon as Redis is back'}")
-
-
-async def _let_go(core: Core, merchant_id: str) -> bool:
-    """A person has put a shop right: its runs need not wait until they ask again. False if nothing held them up."""
-    from app.db.shop_views import list_waiting
-    from app.enqueue import try_promote
-
-    freed = await core.shop_limits.unpark(merchant_id, _who())
-    if freed:
-        await try_promote(core.bull, await list_waiting(core.database, merchant_id))
-    return freed
-
-
-def _who() -> str:
-    """The person at this terminal, for the audit."""
-    try:
-        return f"cli:{getpass.getuser()}"
-    except (KeyError, OSError):  # A container's user may have no name.
-        return "cli"
 
 
 def _mime(file: Path) -> str:

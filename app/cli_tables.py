@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
@@ -16,6 +16,7 @@ from pipeline.domain.plan import items, summary
 if TYPE_CHECKING:
     from decimal import Decimal
 
+    from app.db.grants import GrantState
     from app.db.plans import ReadPlan
     from app.db.views import RunRow, RunView, Totals
     from app.doctor import Check
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 _PIPE_COLUMNS = 200
 _ON_THE_WAY = frozenset({"jobs", "without lease", "left over"})
 _STYLES = {"completed": "green", "needs_review": "yellow", "failed": "red", "cancelled": "red"}
+_CONNECTED_BY = {"static": "a token", "client_credentials": "its own app", "offline": "the public app"}
 _LEVELS = {"ok": "green", "warn": "yellow", "fail": "red"}
 
 
@@ -127,9 +129,10 @@ class Screen:
         for doubt in order.doubts:
             self.say(f"look at: {doubt.message}", "yellow")
 
-    def merchants(self, merchants: Sequence[Merchant]) -> None:
-        """Who may be sent orders for."""
-        self._table(("id", "name", "shop"), ((one.id, one.name, one.shop_domain) for one in merchants))
+    def merchants(self, merchants: Sequence[Merchant], states: Mapping[str, GrantState]) -> None:
+        """Who may be sent orders for, and how their shops are connected."""
+        rows = ((one.id, one.name, one.shop_domain, *_connection(states.get(one.id))) for one in merchants)
+        self._table(("id", "name", "shop", "connected by", "token until", "trouble"), rows)
 
     def checks(self, checks: Iterable[Check]) -> None:
         """What the doctor found."""
@@ -178,6 +181,13 @@ def money(value: Decimal | None) -> str:
         return ""
     plain = f"{value:f}"
     return plain.rstrip("0").rstrip(".") if "." in plain else plain
+
+
+def _connection(state: GrantState | None) -> tuple[str, str, Text]:
+    if state is None:
+        return ("", "", Text("not connected", "yellow"))
+    until = "" if state.expires_at is None else f"{state.expires_at:%Y-%m-%d %H:%M} UTC"
+    return (_CONNECTED_BY[state.kind], until, Text(state.trouble, "red"))
 
 
 def _run(row: RunRow) -> tuple[object, ...]:

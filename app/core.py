@@ -14,6 +14,7 @@ from dataclasses import dataclass
 
 from app.adapters.secrets import Seal, WeakKeyError
 from app.connections import Connections, open_connections
+from app.db.grants import AppClient, Grants
 from app.db.merchants import Merchants
 from app.db.people import People
 from app.db.runs import PostgresRuns
@@ -36,6 +37,7 @@ class Core:
     bull: Bull
     runs: PostgresRuns
     merchants: Merchants
+    grants: Grants
     shop_limits: PostgresShopLimits
     people: People
     name: str
@@ -49,6 +51,7 @@ async def open_core(settings: Settings, clock: Clock | None = None) -> AsyncIter
     # Unique per process, not only per host: a restarted container keeps its name and gets pid 1 again.
     name = f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(4)}"
     database = Database(database_url, PoolSize(settings.database_pool_size))
+    grants = Grants(database, _seal(settings), app_client_of(settings))
     try:
         async with open_connections(
             redis_url,
@@ -64,7 +67,8 @@ async def open_core(settings: Settings, clock: Clock | None = None) -> AsyncIter
                 connections=connections,
                 bull=Bull(connections.commands, prefix=settings.queue_prefix, leases=connections.leases, clock=clock),
                 runs=PostgresRuns(database, max_stalls=settings.max_stalls, open_runs=settings.shop_open_runs),
-                merchants=Merchants(database, _seal(settings), api_version=settings.shopify_api_version),
+                merchants=Merchants(database, grants),
+                grants=grants,
                 shop_limits=PostgresShopLimits(database),
                 people=People(database, open_runs=settings.shop_open_runs),
                 name=name,
@@ -78,6 +82,13 @@ def _addresses(settings: Settings) -> tuple[str, str]:
     if settings.redis_url is None or settings.database_url is None:
         raise SettingsError(f"{' and '.join(missing)} must be set; `python3 run.py serve` brings its own")
     return settings.redis_url.get_secret_value(), settings.database_url.get_secret_value()
+
+
+def app_client_of(settings: Settings) -> AppClient:
+    """The public app's id and secrets; a secret that is being changed is given as two, by comma, the new one first."""
+    given = settings.shopify_client_secret
+    secrets_given = () if given is None else given.get_secret_value().split(",")
+    return AppClient(settings.shopify_client_id, tuple(part.strip() for part in secrets_given if part.strip()))
 
 
 def _seal(settings: Settings) -> Seal | None:

@@ -23,6 +23,7 @@ from app.admin.server import serve_admin
 from app.bootstrap import open_worker
 from app.core import Core, open_core
 from app.db import migrate, views
+from app.db.grants import StaticToken
 from app.db.journal import finished_stages
 from app.db.receiving import Units
 from app.db.uploads import create_upload
@@ -197,7 +198,7 @@ async def _connect(core: Core, installation: Installation) -> None:
         ),
     )
     endpoint = f"{installation.sandbox}/shops/{SHOP}/admin/api/{core.settings.shopify_api_version}/graphql.json"
-    await core.merchants.add(merchant, endpoint=endpoint, token=installation.token)
+    await core.merchants.add(merchant, endpoint=endpoint, access=StaticToken(installation.token))
 
 
 async def _submit(core: Core, path: Path) -> Submitted:

@@ -46,6 +46,8 @@ class Settings(BaseSettings):
 
     shopify_mode: str = Field(default="live", pattern="^(live|sandbox)$")
     shopify_api_version: str = "2026-10"
+    shopify_client_id: str = ""
+    shopify_client_secret: SecretStr | None = None
     supabase_url: str = ""
     supabase_service_role_key: SecretStr | None = None
     document_hosts: Annotated[tuple[str, ...], NoDecode] = ()

@@ -15,6 +15,7 @@ from sqlalchemy import func, select
 from app.bootstrap import open_worker
 from app.core import Core, open_core
 from app.db import views
+from app.db.grants import StaticToken
 from app.db.tables import effects, stage_runs
 from app.db.uploads import create_upload
 from app.enqueue import enqueue_upload
@@ -90,7 +91,7 @@ async def connect_merchant(core: Core, sandbox: str, **changed: Any) -> None:
     await core.merchants.add(
         Merchant(id=MERCHANT, name="Harbor & Pine", shop_domain=DOMAIN, settings=MerchantSettings(**rules)),
         endpoint=f"{sandbox}/shops/{DOMAIN}/admin/api/2026-10/graphql.json",
-        token=TOKEN,
+        access=StaticToken(TOKEN),
     )
 
 

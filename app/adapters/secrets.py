@@ -1,14 +1,15 @@
 """Seals what the database may hold but not know: the tokens that open merchants' shops.
 
-A sealed token is `version | key id | nonce | AES-256-GCM ciphertext`. Its owner's id is authenticated along
-with it, so a token copied into another merchant's row does not open there. `SECRET_KEY` may hold several
-keys, separated by commas: the first seals, all of them open, so a key is changed by putting a new one in
-front, sealing anew (`Merchants.reseal`) and taking the old one out.
+A sealed secret is `version | key id | nonce | AES-256-GCM ciphertext`. Its owner's id and what it is for are
+authenticated along with it, so one copied into another merchant's row, or another column, does not open there.
+`SECRET_KEY` may hold several keys, separated by commas: the first seals, all of them open, so a key is changed by
+putting a new one in front, sealing anew (`Grants.reseal`) and taking the old one out.
 """
 
 from __future__ import annotations
 
 import secrets
+from enum import StrEnum
 
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
@@ -22,6 +23,14 @@ _VERSION = b"\x01"
 _KEY_ID_BYTES = 4
 _NONCE_BYTES = 12
 _HEADER_BYTES = len(_VERSION) + _KEY_ID_BYTES + _NONCE_BYTES
+
+
+class Purpose(StrEnum):
+    """What a secret is for. The words are part of every seal: a changed one opens nothing that was sealed before."""
+
+    ACCESS = "shop token"
+    REFRESH = "refresh token"
+    CLIENT = "client secret"
 
 
 class SealError(ValueError):
@@ -52,15 +61,14 @@ class Seal:
         self._ciphers = {_derived(key, b"key id", _KEY_ID_BYTES): AESGCM(_derived(key, b"seal", 32)) for key in keys}
         self._first = next(iter(self._ciphers))
 
-    def seal(self, secret: str, *, owner: str) -> bytes:
-        """The secret, readable by its owner only."""
+    def seal(self, secret: str, *, owner: str, purpose: Purpose = Purpose.ACCESS) -> bytes:
+        """The secret, readable by its owner and for its purpose only."""
         nonce = secrets.token_bytes(_NONCE_BYTES)
-        return (
-            _VERSION + self._first + nonce + self._ciphers[self._first].encrypt(nonce, secret.encode(), _bound(owner))
-        )
+        ciphertext = self._ciphers[self._first].encrypt(nonce, secret.encode(), _bound(owner, purpose))
+        return _VERSION + self._first + nonce + ciphertext
 
-    def open(self, sealed: bytes, *, owner: str) -> str:
-        """What was sealed for this owner. Raises UnknownKeyError or BrokenSealError."""
+    def open(self, sealed: bytes, *, owner: str, purpose: Purpose = Purpose.ACCESS) -> str:
+        """What was sealed for this owner and purpose. Raises UnknownKeyError or BrokenSealError."""
         if len(sealed) < _HEADER_BYTES or not sealed.startswith(_VERSION):
             raise BrokenSealError("this is not a sealed secret")
         key_id = sealed[len(_VERSION) : len(_VERSION) + _KEY_ID_BYTES]
@@ -69,13 +77,13 @@ class Seal:
             raise UnknownKeyError("sealed with a key that is not in SECRET_KEY")
         nonce, ciphertext = sealed[_HEADER_BYTES - _NONCE_BYTES : _HEADER_BYTES], sealed[_HEADER_BYTES:]
         try:
-            return cipher.decrypt(nonce, ciphertext, _bound(owner)).decode()
+            return cipher.decrypt(nonce, ciphertext, _bound(owner, purpose)).decode()
         except InvalidTag:
             raise BrokenSealError("altered, or sealed for another owner") from None
 
 
-def _bound(owner: str) -> bytes:
-    return b"po-pipeline shop token\0" + owner.encode()
+def _bound(owner: str, purpose: Purpose) -> bytes:
+    return f"po-pipeline {purpose}\0{owner}".encode()
 
 
 def _derived(key: str, purpose: bytes, length: int) -> bytes:

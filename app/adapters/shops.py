@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from functools import partial
 
 import httpx
 
@@ -21,6 +22,10 @@ FindCredentials = Callable[[Merchant], Awaitable[ShopCredentials | None]]
 """Where a merchant's shop is and what opens it; None when none is connected."""
 
 
+RenewCredentials = Callable[[Merchant, str], Awaitable[ShopCredentials | None]]
+"""The same, after the shop refused this token."""
+
+
 class Shops:
     """Hands out a shop per merchant. Tokens change, so credentials are asked for every time.
 
@@ -28,10 +33,16 @@ class Shops:
     """
 
     def __init__(
-        self, http: httpx.AsyncClient, credentials: FindCredentials, clock: Clock, limits: ShopLimits | None = None
+        self,
+        http: httpx.AsyncClient,
+        credentials: FindCredentials,
+        clock: Clock,
+        limits: ShopLimits | None = None,
+        renew: RenewCredentials | None = None,
     ) -> None:
         self._http = http
         self._credentials = credentials
+        self._renew = renew
         self._clock = clock
         self._limits = limits or AloneLimits(clock)
         self._prices = Prices()
@@ -50,7 +61,8 @@ class Shops:
         await bounds.circuit.enter()
         known = self._known.get(merchant.id)
         if known is None or known[0] != credentials:
-            client = ShopClient(self._http, credentials, self._clock, bounds)
+            renew = None if self._renew is None else partial(self._renew, merchant)
+            client = ShopClient(self._http, credentials, self._clock, bounds, renew=renew)
             known = self._known[merchant.id] = (credentials, client, CustomIds(client))
         _, client, custom_ids = known
         return ShopifyShop(client.telling(tell), custom_ids, merchant)

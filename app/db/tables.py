@@ -100,6 +100,31 @@ shop_states = Table(
     _instant("scopes_at"),
 )
 
+# How a shop's access token (merchants.shop_token_sealed) is got again; a token that was stored before there were
+# grants has no row and never expires.
+shop_grants = Table(
+    "shop_grants",
+    metadata,
+    Column("merchant_id", Text, ForeignKey(merchants.c.id), primary_key=True),
+    # static | client_credentials | offline
+    Column("kind", Text, nullable=False),
+    _words("client_id"),
+    Column("client_secret_sealed", LargeBinary),
+    Column("refresh_token_sealed", LargeBinary),
+    # The one before it: usable until its replacement is first used.
+    Column("spare_refresh_token_sealed", LargeBinary),
+    _instant("expires_at"),
+    # Grows with every token that is stored: whoever asked for one by an older number must not overwrite it.
+    Column("generation", Integer, nullable=False, server_default="0"),
+    # Who asks for the next token, and until when nobody else may.
+    _words("renewing_by"),
+    _instant("renewing_until"),
+    # Why no further token can be got; empty while one can.
+    _words("trouble"),
+    _instant("connected_at", now=True),
+    _instant("renewed_at"),
+)
+
 suppliers = Table(
     "suppliers",
     metadata,

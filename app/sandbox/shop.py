@@ -1,4 +1,4 @@
-"""The shops' HTTP surface: Admin GraphQL, staged uploads, files; and for tests the state and the faults."""
+"""The shops' HTTP surface: Admin GraphQL, tokens, staged uploads, files; and for tests the state and the faults."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from starlette.datastructures import UploadFile
 from starlette.responses import HTMLResponse, JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
 
+from app.sandbox import oauth
 from app.sandbox.call import Call, UserErrors, user_error
 from app.sandbox.faults import AFTER_SUCCESS, STATUSES, Fault, Faults, half_told, refusal
 from app.sandbox.gateway import Charged, Gateway, GraphqlRequest, idempotency_keys, operation_names, throttled
@@ -54,6 +55,8 @@ class ShopRequest(BaseModel):
     locations: list[str] = Field(default=["Warehouse"], min_length=1)
     scopes: list[str] = list(ALL_SCOPES)
     settings: Settings = Settings()
+    client_id: str = ""
+    client_secrets: list[str] = []
 
 
 class NoAnswer(Response):
@@ -88,6 +91,8 @@ class ShopServer:
             Route("/", self.page),
             Route("/shops", self.add_shop, methods=["POST"]),
             Route("/shops/{shop}/admin/api/{version}/graphql.json", self.graphql, methods=["POST"]),
+            Route("/shops/{shop}/admin/oauth/access_token", self.access_token, methods=["POST"]),
+            Route("/shops/{shop}/install", self.install, methods=["POST"]),
             Route("/shops/{shop}/state", self.state),
             Route("/shops/{shop}/faults", self.order_faults, methods=["POST"]),
             Route("/shops/{shop}/edits", self.edit, methods=["POST"]),
@@ -102,7 +107,7 @@ class ShopServer:
         shop = self.store.shops.get(request.path_params["shop"])
         if shop is None:
             return JSONResponse({"errors": "Not Found"}, 404)
-        if request.headers.get("X-Shopify-Access-Token") != shop.token:
+        if not oauth.opens(shop, request.headers.get("X-Shopify-Access-Token"), now()):
             return JSONResponse({"errors": STATUSES["unauthorized"][1]}, 401)
         try:
             body = GraphqlRequest.model_validate_json(await request.body())
@@ -120,6 +125,33 @@ class ShopServer:
         envelope = self.gateway.finish(shop, address, begun, request) if isinstance(begun, Charged) else begun
         headers = {"X-Shopify-API-Version": API_VERSION, "X-Request-Id": str(uuid4())}
         return JSONResponse(envelope, headers=headers)
+
+    async def access_token(self, request: Request) -> Response:
+        """One request for a token. Faults may come before it, or hide an answer that was given."""
+        shop = self.store.shops.get(request.path_params["shop"])
+        if shop is None:
+            return PlainTextResponse("Not Found", 404)
+        async with request.form() as form:
+            given = {name: value for name, value in form.items() if isinstance(value, str)}
+        return await self._perform(shop, [oauth.OPERATION], lambda: self._grant(shop, given))
+
+    async def _grant(self, shop: Shop, form: dict[str, str]) -> Response:
+        try:
+            answer = oauth.grant(shop, form, now())
+        except oauth.RefusedGrant as refusal:
+            return JSONResponse({"error": refusal.code, "error_description": "The request was refused."}, 400)
+        self.store.save(shop)
+        return JSONResponse(answer)
+
+    async def install(self, request: Request) -> Response:
+        """What the app is answered when a merchant installs it: an offline token that expires."""
+        shop = self.store.shops.get(request.path_params["shop"])
+        if shop is None:
+            return JSONResponse({"errors": "Not Found"}, 404)
+        shop.oauth.installed = True
+        answer = oauth.pair(shop, now())
+        self.store.save(shop)
+        return JSONResponse(answer, 201)
 
     async def _perform(self, shop: Shop, operations: list[str], perform: Callable[[], Awaitable[Response]]) -> Response:
         """Perform, unless an ordered fault comes first; one that comes after hides the answer, or a part of it."""
@@ -171,6 +203,7 @@ class ShopServer:
                 locations=tuple(wanted.locations),
             )
         shop.token, shop.scopes, shop.settings = wanted.token, wanted.scopes, wanted.settings
+        shop.oauth.client_id, shop.oauth.client_secrets = wanted.client_id, wanted.client_secrets
         self.gateway.buckets.pop(shop.domain, None)
         self.store.save(shop)
         return JSONResponse(shop_view(shop, now()), 201)

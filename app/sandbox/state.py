@@ -53,6 +53,14 @@ class Settings(BaseModel):
     """Search indexes lag writes: a search does not see what is younger than this."""
     refuses_moves: bool = False
     """Not settled: whether units may be moved from incoming to available. True says no to every move."""
+    client_token_s: float = 86399
+    """Life of a token from the client-credentials grant."""
+    offline_token_s: float = 3600
+    refresh_token_s: float = 90 * 86400
+    refresh_once: bool = False
+    """Whether a refresh token ends with its first use, which is stricter than Shopify has ever been."""
+    refresh_revokes: bool = False
+    """Whether a refresh ends the access tokens before it. Not settled."""
     match_variants_by_options: bool = False
     """Whether productSet recognises a variant sent without id. Not documented; the stricter answer is no."""
 
@@ -260,6 +268,27 @@ class Remembered(BaseModel):
     at: datetime = Field(default_factory=now)
 
 
+class RefreshToken(BaseModel):
+    """A refresh token, and the one that it was given for."""
+
+    expires_at: datetime
+    replaces: str = ""
+    used: bool = False
+
+
+class OAuth(BaseModel):
+    """The app as the shop knows it, and the tokens it has been given."""
+
+    client_id: str = ""
+    client_secrets: list[str] = Field(default_factory=list)
+    """Those not yet revoked, the oldest first: it signs the webhooks."""
+    installed: bool = True
+    access_tokens: dict[str, datetime] = Field(default_factory=dict)
+    refresh_tokens: dict[str, RefreshToken] = Field(default_factory=dict)
+    granted: dict[str, int] = Field(default_factory=dict)
+    """Tokens given, by grant; only ever grows."""
+
+
 class Shop(BaseModel):
     """Everything one shop holds."""
 
@@ -270,6 +299,7 @@ class Shop(BaseModel):
     taxes_included: bool = False
     scopes: list[str] = Field(default_factory=lambda: list(ALL_SCOPES))
     settings: Settings = Field(default_factory=Settings)
+    oauth: OAuth = Field(default_factory=OAuth)
     last_number: int = 1000
     locations: dict[str, Location] = Field(default_factory=dict)
     publications: dict[str, Publication] = Field(default_factory=dict)

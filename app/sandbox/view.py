@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 def shop_view(shop: Shop, at: datetime) -> dict[str, Any]:
-    """The whole state of one shop, without its token."""
+    """The whole state of one shop, without its tokens."""
     return {
         "domain": shop.domain,
         "name": shop.name,
@@ -27,6 +27,7 @@ def shop_view(shop: Shop, at: datetime) -> dict[str, Any]:
         "adjustments": [one.model_dump(mode="json") for one in shop.adjustments.values()],
         "products_created": shop.products_created,
         "calls": dict(shop.calls),
+        "tokens_granted": dict(shop.oauth.granted),
         "idempotency_keys": sorted(shop.remembered),
     }
 

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
-import logging
 import re
 import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Callable, Coroutine, Iterator
 from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
@@ -19,54 +16,17 @@ from typing import Any
 
 import pytest
 import redis
-import structlog
-from click.testing import Result
 from typer.testing import CliRunner
 
-from app import logs
 from app.cli import app, parse_lines
 from app.cli_tables import Screen
 from app.db import tables
 from app.db.errors import InvalidError
 from app.db.receiving import Units
-from app.db.session import Database, PoolSize
-from tests.app.db.given import DOUBTS, Given
+from tests.app.conftest import Cli
+from tests.app.db.given import DOUBTS
 
-Cli = Callable[..., Result]
 AN_HOUR_AGO = datetime.now(UTC) - timedelta(hours=1)
-
-
-@pytest.fixture(autouse=True)
-def _silent_logs(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """A logger caches the stderr it first writes to, and the runner closes its own after each command."""
-    monkeypatch.setattr(logs, "configure", lambda *_, **__: None)
-    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))
-    yield
-    structlog.reset_defaults()
-
-
-@pytest.fixture
-def cli(redis_url: str, database_url: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Cli:
-    monkeypatch.chdir(tmp_path)  # where no .env lies
-    env = {"REDIS_URL": redis_url, "DATABASE_URL": database_url, "COLUMNS": "200"}
-    return lambda *arguments, **changed: CliRunner().invoke(app, list(arguments), env=env | changed)
-
-
-@pytest.fixture
-def having(database_url: str) -> Callable[[Callable[[Given], Coroutine[Any, Any, Any]]], Any]:
-    """Runs a coroutine over the test's database."""
-
-    def run(prepare: Callable[[Given], Coroutine[Any, Any, Any]]) -> Any:
-        async def prepared() -> Any:
-            database = Database(database_url, PoolSize(1))
-            try:
-                return await prepare(Given(database))
-            finally:
-                await database.close()
-
-        return asyncio.run(prepared())
-
-    return run
 
 
 def test_a_file_is_sent_as_upstream_would(cli: Cli, having: Any, redis_admin: redis.Redis, tmp_path: Path) -> None:
@@ -273,19 +233,6 @@ def test_what_is_on_its_way_is_shown_and_needs_nobody(cli: Cli, having: Any, red
     result = cli("reconcile")
     assert result.exit_code == 0
     assert re.search(r"database-save +1 +1 +1 +in order", result.output)
-
-
-def test_a_merchant_is_added_and_listed(cli: Cli, tmp_path: Path) -> None:
-    rules = tmp_path / "rules.json"
-    rules.write_text('{"markup": "2.5"}')
-    added = cli("merchants", "add", "m1", "--shop", "acme.myshopify.com", "--name", "Acme", "--rules", str(rules))
-    assert added.exit_code == 0, added.output
-    [merchant] = json.loads(cli("merchants", "list", "--json").output)
-    assert (merchant["id"], merchant["settings"]["markup"]) == ("m1", "2.5")
-    rules.write_text('{"markupp": "2.5"}')
-    wrong = cli("merchants", "add", "m1", "--shop", "acme.myshopify.com", "--rules", str(rules))
-    assert wrong.exit_code == 1
-    assert "markupp" in wrong.stderr
 
 
 def test_config_shows_no_secret(cli: Cli, redis_url: str) -> None:

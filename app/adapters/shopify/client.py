@@ -3,7 +3,8 @@
     Answered                 its `data`
     Throttled                sent again here while the wait is short: it was certainly not executed
     Away                     VendorUnavailable: it may have been executed, so nothing is resent here
-    Locked                   VendorUnavailable, patient: the shop is parked until a person has put it right
+    Locked                   VendorUnavailable, patient: the shop is parked until a person has put it right;
+                             a refused token is replaced first, if it can be, and the request sent once more
     Refused                  VendorRefused with every problem the shop named
 
 The token is in the request's headers and nowhere else: no message, no log line, no chained exception that carries a
@@ -14,8 +15,9 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from http import HTTPStatus
 from typing import Any
 
 import httpx
@@ -24,7 +26,16 @@ import structlog
 from app.adapters.retry_after import retry_after_s
 from app.adapters.shopify.budget import WAIT_S_MAX, Budget, Tell, report_of, tell_nobody
 from app.adapters.shopify.circuit import Circuit
-from app.adapters.shopify.envelope import Answered, Away, Locked, Outcome, Refused, Throttled, outcome_of
+from app.adapters.shopify.envelope import (
+    NEEDS_A_PERSON,
+    Answered,
+    Away,
+    Locked,
+    Outcome,
+    Refused,
+    Throttled,
+    outcome_of,
+)
 from app.adapters.shopify.limits import ShopLimits
 from app.adapters.shopify.price import Prices
 from pipeline.clock import Clock
@@ -34,6 +45,7 @@ CONNECT_S = 5.0
 AGAIN_S = 1.0
 """A throttled answer costs patience even when the bucket claims to be full."""
 
+_TOKEN_REFUSED = Locked(NEEDS_A_PERSON[HTTPStatus.UNAUTHORIZED])
 _NAME = re.compile(r"\b(?:query|mutation)\s+(\w+)")
 _VERSION = re.compile(r"/api/([^/]+)/graphql")
 
@@ -46,6 +58,10 @@ class ShopCredentials:
 
     endpoint: str
     token: str = field(repr=False)
+
+
+Renew = Callable[[str], Awaitable[ShopCredentials | None]]
+"""What opens the shop now that it refused this token; the same again if nothing else does."""
 
 
 class ShopBounds:
@@ -71,21 +87,23 @@ class ShopClient:
         clock: Clock,
         bounds: ShopBounds,
         tell: Tell = tell_nobody,
+        renew: Renew | None = None,
     ) -> None:
         self._http = http
         self._credentials = credentials
         self._clock = clock
         self._bounds = bounds
         self._tell = tell
+        self._renew = renew
 
     def telling(self, tell: Tell) -> ShopClient:
         """The same for one run, which hears through `tell` when it waits for the shop's points."""
-        return ShopClient(self._http, self._credentials, self._clock, self._bounds, tell)
+        return ShopClient(self._http, self._credentials, self._clock, self._bounds, tell, self._renew)
 
     async def call(self, document: str, **variables: Any) -> dict[str, Any]:
         """The `data` of one operation. Raises VendorUnavailable or VendorRefused, as the module says."""
         operation, prices, budget = _name(document), self._bounds.prices, self._bounds.budget
-        waited_s = 0.0
+        waited_s, renewed = 0.0, False
         while True:
             self._bounds.circuit.check()
             price = prices.of(document, variables)
@@ -95,6 +113,9 @@ class ShopClient:
             budget.settle(price, report)
             if report is not None:
                 prices.learn(document, variables, report.requested)
+            if outcome == _TOKEN_REFUSED and not renewed and await self._has_new_token():
+                renewed = True  # and once more: what was refused was not executed
+                continue
             if not isinstance(outcome, Throttled):
                 return await self._data(operation, outcome)
             _log.info("shop throttled us", shop_call=operation, requested=price if report is None else report.requested)
@@ -139,6 +160,15 @@ class ShopClient:
         if isinstance(outcome, Refused):
             raise _refusal(outcome.problems)
         return outcome.data
+
+    async def _has_new_token(self) -> bool:
+        """Whether the refused token was not the last one."""
+        refused = self._credentials.token
+        credentials = await self._renew(refused) if self._renew is not None else None
+        if credentials is None or credentials.token == refused:
+            return False
+        self._credentials = credentials
+        return True
 
     async def _post(self, operation: str, document: str, variables: Mapping[str, Any]) -> tuple[Outcome, Any]:
         """The outcome of one request, and its body for what it cost."""

@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from decimal import Decimal
 
+import httpx
 import pytest
 from sqlalchemy import select, update
 
 from app.adapters.secrets import Seal, UnknownKeyError
 from app.adapters.shopify.client import ShopCredentials
+from app.adapters.shopify.tokens import ShopTokens
+from app.db.grants import GrantError, Grants, StaticToken
 from app.db.merchants import MerchantError, Merchants, UnknownMerchantError
 from app.db.session import Database
 from app.db.tables import merchants
+from pipeline.clock import SystemClock
 from pipeline.contract import Reject
 from pipeline.domain.merchant import Merchant, MerchantSettings
 
+Credentials = Callable[[Merchant], Awaitable[ShopCredentials | None]]
 KEY = "a-key-that-was-drawn-and-not-thought-up"
 TOKEN = "shpat_0123456789abcdef"
 ACME = Merchant(id="m1", name="Acme", shop_domain="acme.myshopify.com")
@@ -31,7 +36,19 @@ async def database(database_url: str) -> AsyncIterator[Database]:
 
 @pytest.fixture
 def stored(database: Database) -> Merchants:
-    return Merchants(database, Seal(KEY), api_version="2026-10")
+    return Merchants(database, Grants(database, Seal(KEY)))
+
+
+async def credentials_of(merchant: Merchant, database: Database, seal: Seal | None) -> ShopCredentials | None:
+    """What a worker with that key would open the shop with."""
+    async with httpx.AsyncClient(trust_env=False) as http:
+        tokens = ShopTokens(Grants(database, seal), http, SystemClock(), api_version="2026-10", name="test")
+        return await tokens.credentials(merchant)
+
+
+@pytest.fixture
+def credentials(database: Database) -> Credentials:
+    return lambda merchant: credentials_of(merchant, database, Seal(KEY))
 
 
 async def test_a_merchant_is_read_as_it_was_stored(stored: Merchants) -> None:
@@ -77,27 +94,27 @@ async def test_a_shop_is_named_by_its_domain_alone(domain: str, stored: Merchant
 
 
 async def test_a_token_comes_back_for_a_shop_call_and_stands_nowhere_in_the_clear(
-    stored: Merchants, database: Database
+    stored: Merchants, credentials: Credentials, database: Database
 ) -> None:
-    await stored.add(ACME, token=f" {TOKEN}\n")
-    credentials = await stored.credentials(ACME)
-    assert credentials == ShopCredentials(LIVE, TOKEN)
-    assert TOKEN not in repr(credentials)
+    await stored.add(ACME, access=StaticToken(f" {TOKEN}\n"))
+    found = await credentials(ACME)
+    assert found == ShopCredentials(LIVE, TOKEN)
+    assert TOKEN not in repr(found)
     async with database.transaction() as connection:
         row = (await connection.execute(select(merchants))).one()
     assert TOKEN.encode() not in row.shop_token_sealed
 
 
-async def test_without_a_token_there_are_no_credentials(stored: Merchants) -> None:
-    assert await stored.credentials(ACME) is None
+async def test_without_a_token_there_are_no_credentials(stored: Merchants, credentials: Credentials) -> None:
+    assert await credentials(ACME) is None
     await stored.add(ACME)
-    assert await stored.credentials(ACME) is None
+    assert await credentials(ACME) is None
 
 
-async def test_a_change_without_a_token_keeps_the_stored_one(stored: Merchants) -> None:
-    await stored.add(ACME, token=TOKEN)
+async def test_a_change_without_a_token_keeps_the_stored_one(stored: Merchants, credentials: Credentials) -> None:
+    await stored.add(ACME, access=StaticToken(TOKEN))
     await stored.add(ACME.model_copy(update={"name": "Acme Limited"}))
-    assert await stored.credentials(ACME) == ShopCredentials(LIVE, TOKEN)
+    assert await credentials(ACME) == ShopCredentials(LIVE, TOKEN)
 
 
 @pytest.mark.parametrize(
@@ -105,32 +122,34 @@ async def test_a_change_without_a_token_keeps_the_stored_one(stored: Merchants) 
     [({"shop_domain": "other.myshopify.com"}, ""), ({}, "https://elsewhere.example/graphql.json")],
 )
 async def test_a_token_is_not_sent_to_an_address_it_was_not_given_for(
-    changes: dict[str, str], endpoint: str, stored: Merchants
+    changes: dict[str, str], endpoint: str, stored: Merchants, credentials: Credentials
 ) -> None:
-    await stored.add(ACME, token=TOKEN)
+    await stored.add(ACME, access=StaticToken(TOKEN))
     moved = await stored.add(ACME.model_copy(update=changes), endpoint=endpoint)
-    assert await stored.credentials(moved) is None
+    assert await credentials(moved) is None
 
 
-async def test_a_given_endpoint_is_used_as_it_is(stored: Merchants) -> None:
+async def test_a_given_endpoint_is_used_as_it_is(stored: Merchants, credentials: Credentials) -> None:
     endpoint = "http://127.0.0.1:8099/admin/api/2026-10/graphql.json"
-    await stored.add(ACME, endpoint=endpoint, token=TOKEN)
-    assert await stored.credentials(ACME) == ShopCredentials(endpoint, TOKEN)
+    await stored.add(ACME, endpoint=endpoint, access=StaticToken(TOKEN))
+    assert await credentials(ACME) == ShopCredentials(endpoint, TOKEN)
 
 
 @pytest.mark.parametrize("seal", [None, Seal("another-key-" * 3)], ids=["no key", "another key"])
 async def test_a_token_that_cannot_be_opened_waits_for_a_person_with_a_clear_reason(
     seal: Seal | None, stored: Merchants, database: Database
 ) -> None:
-    await stored.add(ACME, token=TOKEN)
+    await stored.add(ACME, access=StaticToken(TOKEN))
     with pytest.raises(Reject, match="SECRET_KEY") as refusal:
-        await Merchants(database, seal, api_version="2026-10").credentials(ACME)
+        await credentials_of(ACME, database, seal)
     assert refusal.value.code == "shop_token_locked"
 
 
-async def test_a_token_copied_into_another_merchants_row_does_not_open(stored: Merchants, database: Database) -> None:
+async def test_a_token_copied_into_another_merchants_row_does_not_open(
+    stored: Merchants, credentials: Credentials, database: Database
+) -> None:
     other = Merchant(id="m2", name="Other", shop_domain="other.myshopify.com")
-    await stored.add(ACME, token=TOKEN)
+    await stored.add(ACME, access=StaticToken(TOKEN))
     await stored.add(other)
     async with database.transaction() as connection:
         sealed = (
@@ -138,30 +157,32 @@ async def test_a_token_copied_into_another_merchants_row_does_not_open(stored: M
         ).scalar_one()
         await connection.execute(update(merchants).where(merchants.c.id == "m2").values(shop_token_sealed=sealed))
     with pytest.raises(Reject, match="another owner"):
-        await stored.credentials(other)
+        await credentials(other)
 
 
 async def test_after_sealing_anew_the_old_key_may_go(stored: Merchants, database: Database) -> None:
     new = "another-key-" * 3
-    await stored.add(ACME, token=TOKEN)
+    await stored.add(ACME, access=StaticToken(TOKEN))
     await stored.add(Merchant(id="m2", name="No token", shop_domain="other.myshopify.com"))
-    assert await Merchants(database, Seal(f"{new},{KEY}"), api_version="2026-10").reseal() == 1
-    assert await Merchants(database, Seal(new), api_version="2026-10").credentials(ACME) == ShopCredentials(LIVE, TOKEN)
+    assert await Grants(database, Seal(f"{new},{KEY}")).reseal() == 1
+    assert await credentials_of(ACME, database, Seal(new)) == ShopCredentials(LIVE, TOKEN)
 
 
-async def test_sealing_anew_changes_nothing_unless_every_token_opens(stored: Merchants, database: Database) -> None:
-    await stored.add(ACME, token=TOKEN)
+async def test_sealing_anew_changes_nothing_unless_every_token_opens(
+    stored: Merchants, credentials: Credentials, database: Database
+) -> None:
+    await stored.add(ACME, access=StaticToken(TOKEN))
     other = Merchant(id="m2", name="Other", shop_domain="other.myshopify.com")
-    await Merchants(database, Seal("lost-key-" * 4), api_version="2026-10").add(other, token=TOKEN)
+    await Merchants(database, Grants(database, Seal("lost-key-" * 4))).add(other, access=StaticToken(TOKEN))
     with pytest.raises(UnknownKeyError):
-        await Merchants(database, Seal(f"{'another-key-' * 3},{KEY}"), api_version="2026-10").reseal()
-    assert await stored.credentials(ACME) == ShopCredentials(LIVE, TOKEN)
+        await Grants(database, Seal(f"{'another-key-' * 3},{KEY}")).reseal()
+    assert await credentials(ACME) == ShopCredentials(LIVE, TOKEN)
 
 
 async def test_without_a_key_no_token_is_stored(database: Database) -> None:
-    unsealed = Merchants(database, None, api_version="2026-10")
-    with pytest.raises(MerchantError, match="SECRET_KEY"):
-        await unsealed.add(ACME, token=TOKEN)
+    unsealed = Merchants(database, Grants(database, None))
+    with pytest.raises(GrantError, match="SECRET_KEY"):
+        await unsealed.add(ACME, access=StaticToken(TOKEN))
     with pytest.raises(UnknownMerchantError):
         await unsealed.get("m1")
 
