@@ -198,6 +198,16 @@ async def test_a_document_is_sent_from_the_page(open_page: Any, url: str, given:
     assert document["content"] == file["buffer"]
 
 
+async def test_a_shop_that_holds_runs_up_is_named_with_the_reason(open_page: Any, url: str, given: Given) -> None:
+    await given.merchant()
+    await given.run("r", due_stage="shopify-sync")
+    await given.insert(tables.shop_states, merchant_id="m1", parked_reason="<b>connect</b> the shop again")
+    page = await open_page(url)
+    await expect(page.locator("#shops li")).to_have_text(
+        "m1.example is parked, runs waiting: 1: <b>connect</b> the shop again"
+    )
+
+
 async def test_a_token_is_asked_for_once_per_session(open_page: Any, make_deps: Callable[..., AdminDeps]) -> None:
     async with served(create_app(make_deps(token=TOKEN))) as url:
         page = await open_page(url)

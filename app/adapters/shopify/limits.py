@@ -15,8 +15,8 @@ COOL_DOWN_S = 15.0
 COOL_DOWN_S_MAX = 300.0
 """How long a shop that fails is left alone: doubled each time in a row, up to five minutes."""
 
-PROBE_S = 45.0
-"""A probe has said what it found by then: its first call ends within seconds. If it died, another one goes."""
+PROBE_S = 20.0
+"""A probe has said what it found by then: its first call is cut short. If it died, another one goes."""
 
 PARKED_S = 900.0
 """How often somebody looks whether a parked shop answers again, without a person having said so."""

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from app.adapters.shopify.alone import AloneLimits
 from app.adapters.shopify.budget import WAIT_S_MAX, Budget, Report
 from app.adapters.shopify.points import BLOCK_S, HELD_S, Ask, Bucket, Grant, Seen, fresh, reserve
-from pipeline.errors import VendorUnavailable
+from pipeline.errors import DatabaseUnavailable, VendorUnavailable
 
 SIZE, RATE = 2000.0, 100.0
 
@@ -293,6 +293,27 @@ async def test_points_that_came_too_late_are_asked_for_again() -> None:
     assert await budget.take(50) == 3.0
     assert [one.returned for one in asked] == [0, 100]
     assert limits.buckets["m"].level == pytest.approx(1200, abs=5)
+
+
+async def test_a_store_that_is_away_is_a_passing_trouble_and_loses_no_points() -> None:
+    world = World()
+
+    class Away(AloneLimits):
+        """Postgres, once out of reach."""
+
+        async def reserve(self, merchant_id: str, ask: Ask) -> Grant:
+            asked.append(ask)
+            if len(asked) == 2:
+                raise DatabaseUnavailable("Postgres: ConnectionError")
+            return await super().reserve(merchant_id, ask)
+
+    asked: list[Ask] = []
+    budget = Budget("m", Away(world, {"m": bucket(1000)}), world)
+    await budget.take(40)
+    with pytest.raises(DatabaseUnavailable):
+        await budget.take(80)
+    await budget.take(80)
+    assert asked[2].returned == 60, "what was left of the first block"
 
 
 async def test_points_that_lay_about_for_longer_are_forfeited() -> None:
