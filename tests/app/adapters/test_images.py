@@ -12,6 +12,7 @@ import time
 import tracemalloc
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, cast
 
 import httpx
@@ -496,7 +497,7 @@ CAPTURED = {
 
 @pytest.mark.parametrize("what", CAPTURED)
 async def test_a_decoder_that_was_taken_over_gets_nothing_from_us(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Any, what: str
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, what: str
 ) -> None:
     """Whoever wrote the picture may be who answers: neither our memory nor our time is theirs."""
     (tmp_path / "captured.py").write_text(CAPTURED[what])
@@ -513,6 +514,36 @@ async def test_a_decoder_that_was_taken_over_gets_nothing_from_us(
         tracemalloc.stop()
     assert refused.value.code == "image_too_costly"
     assert peak < 8 * MEGABYTE
+
+
+BOUNDED = {
+    "memory": ("MEMORY_BYTES = 300 * 1024 * 1024", "image_too_large"),
+    "processor": ("CPU_S = 1; recoding.recode = lambda content: [0 for _ in iter(int, 1)]", "image_too_costly"),
+    "files": ("recode = lambda content: open('FOLDER/written', 'w').write('x' * 9)", "image_too_costly"),
+}
+
+
+@pytest.mark.parametrize("what", BOUNDED)
+async def test_a_decoder_runs_out_of_its_own_and_not_of_ours(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, what: str
+) -> None:
+    """The same child, with less of it: pixels that need more memory, a loop, a file."""
+    less, code = BOUNDED[what]
+    less = less.replace("FOLDER", str(tmp_path))
+    (tmp_path / "bounded.py").write_text(f"from app.adapters import recoding; recoding.{less}; recoding.main()")
+    monkeypatch.setattr(images.recoding, "__name__", "bounded")
+    monkeypatch.setattr(sys, "path", [str(tmp_path), *sys.path])
+    out = io.BytesIO()
+    Image.new("RGBA", (7000, 7000)).save(out, "PNG", compress_level=1)
+    with pytest.raises(Reject) as refused:
+        await recode_apart(out.getvalue())
+    assert refused.value.code == code
+    assert written_below(tmp_path) == 0
+
+
+def written_below(folder: Path) -> int:
+    """Bytes a decoder got into its file."""
+    return sum(one.stat().st_size for one in folder.glob("written"))
 
 
 async def test_cancelling_leaves_no_process() -> None:
