@@ -227,6 +227,19 @@ FIELDS: dict[str, dict[str, Resolver]] = {
         ),
         "selectedOptions": _selected_options,
     },
+    "BulkOperation": {
+        "completedAt": lambda one, call, _args: one.ready_at if one.status(call.at) == "COMPLETED" else None,
+        "errorCode": lambda _one, _call, _args: None,
+        "fileSize": lambda one, _call, _args: str(one.size),
+        "objectCount": lambda one, _call, _args: str(one.objects),
+        "partialDataUrl": lambda _one, _call, _args: None,
+        "rootObjectCount": lambda one, _call, _args: str(one.objects),
+        "status": lambda one, call, _args: one.status(call.at),
+        "type": lambda _one, _call, _args: "MUTATION",
+        "url": lambda one, call, _args: (
+            f"{call.address}/files/{one.sha256}" if one.status(call.at) == "COMPLETED" else None
+        ),
+    },
     "InventoryItem": {
         "duplicateSkuCount": lambda item, call, _args: _duplicates(item, call),
         "inventoryLevel": _level,

@@ -56,6 +56,7 @@ def find_node(shop: Shop, node_id: str) -> Any | None:
         return None if holder is None else Level(holder, f"gid://shopify/Location/{location}")
     shelves: dict[str, dict[str, Any]] = {
         "Product": shop.products,
+        "BulkOperation": shop.bulk_operations,
         "InventoryItem": shop.inventory_items,
         "InventoryAdjustmentGroup": shop.adjustments,
         "Location": shop.locations,
@@ -128,6 +129,8 @@ def _shelf(name: str) -> Resolver:
 
 
 QUERIES: dict[str, Resolver] = {
+    "bulkOperation": _by_id,
+    "bulkOperations": _shelf("bulk_operations"),
     "currentAppInstallation": lambda _source, call, _args: call.shop,
     "files": _shelf("media"),
     "inventoryItem": _by_id,

@@ -21,7 +21,7 @@ from graphql import (
     get_directive_values,
 )
 
-from app.sandbox import fields, inventory, media, metafields, products, publishing, reads, variants
+from app.sandbox import bulk, fields, inventory, media, metafields, products, publishing, reads, variants
 from app.sandbox.call import Call, Resolver, UserErrors, refused
 from app.sandbox.idempotency import once
 
@@ -33,6 +33,7 @@ Info = GraphQLResolveInfo[Call]
 CONTRACT = Path(__file__).with_name("contract-2026-10.graphql")
 
 MUTATIONS: dict[str, tuple[str, Resolver]] = {
+    "bulkOperationRunMutation": ("write_products", bulk.run_mutation),
     "fileCreate": ("write_files", media.file_create),
     "fileDelete": ("write_files", media.file_delete),
     "inventoryItemUpdate": ("write_inventory", variants.item_update),

@@ -61,6 +61,8 @@ class Settings(BaseModel):
     """Whether a refresh token ends with its first use, which is stricter than Shopify has ever been."""
     refresh_revokes: bool = False
     """Whether a refresh ends the access tokens before it. Not settled."""
+    bulk_s: float = 0.3
+    """How long a bulk operation says RUNNING."""
     match_variants_by_options: bool = False
     """Whether productSet recognises a variant sent without id. Not documented; the stricter answer is no."""
 
@@ -258,6 +260,22 @@ class ProductSetOperation(BaseModel):
     user_errors: list[dict[str, Any]] = Field(default_factory=list)
 
 
+class BulkOperation(BaseModel):
+    """A bulk mutation; its status follows from its age."""
+
+    id: str
+    query: str
+    objects: int
+    sha256: str
+    size: int
+    ready_at: datetime
+    created_at: datetime
+
+    def status(self, at: datetime) -> str:
+        """Shopify: CREATED, RUNNING, COMPLETED."""
+        return "COMPLETED" if at >= self.ready_at else "RUNNING"
+
+
 class Remembered(BaseModel):
     """The first result under an idempotency key, kept by ids so that a replay answers the same."""
 
@@ -311,6 +329,7 @@ class Shop(BaseModel):
     uploads: dict[str, Upload] = Field(default_factory=dict)
     adjustments: dict[str, AdjustmentGroup] = Field(default_factory=dict)
     operations: dict[str, ProductSetOperation] = Field(default_factory=dict)
+    bulk_operations: dict[str, BulkOperation] = Field(default_factory=dict)
     remembered: dict[str, Remembered] = Field(default_factory=dict)
     calls: dict[str, int] = Field(default_factory=dict)
     """Performed operations by name; a refused request is not one."""
