@@ -35,6 +35,10 @@ class Ledger:
         """What stands in the ledger under that key, whoever wrote it."""
         return await self._store.find(key)
 
+    async def intend(self, given: StageInput, key: str, parameters: Mapping[str, Any]) -> Effect:
+        """Only write the intent: for effects that one request brings about together, each confirmed by `once` later."""
+        return await self._store.intend(given.run.id, given.run.fence, key, parameters)
+
     async def once(
         self,
         given: StageInput,

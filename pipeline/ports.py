@@ -461,6 +461,21 @@ class Shop(Protocol):
         """
         ...
 
+    async def start_bulk(self, name: str, drafts: Sequence[tuple[str, Draft]]) -> str:
+        """Start creating these (custom id, draft) all at once; returns the operation's id. `name` is one for ever.
+
+        Raises VendorRefused when the shop starts none: nothing has happened then.
+        """
+        ...
+
+    async def find_bulk(self, name: str) -> str | None:
+        """The operation started under that name, None if none was."""
+        ...
+
+    async def bulk_refusals(self, operation_id: str) -> Mapping[int, str] | None:
+        """Why which lines (from 0) were refused, once it is over; None while it runs."""
+        ...
+
     async def add_variants(self, product: ShopProduct, draft: Draft, variant_ids: Sequence[str]) -> ShopProduct:
         """Add the draft's variants of those ids to an existing product, in its words; touches nothing else."""
         ...

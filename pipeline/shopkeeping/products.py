@@ -37,6 +37,7 @@ _WAYS_OUT = {
     "options_differ": "Then approve.",
 }
 _MEND = "Mend that, then approve."
+_NONE: Mapping[str, str] = {}
 
 
 class NotPlaced(Exception):
@@ -61,9 +62,12 @@ class Products:
     def __init__(self, ledger: Ledger) -> None:
         self._ledger = ledger
 
-    async def place(self, given: StageInput, shop: Shop, stored: StoredDraft, match: Match) -> SyncedProduct:
+    async def place(
+        self, given: StageInput, shop: Shop, stored: StoredDraft, match: Match, *, refused: Mapping[str, str] = _NONE
+    ) -> SyncedProduct:
         """Make sure one draft's product and all its variants are in the shop. Raises NotPlaced.
 
+        `refused` says why a bulk operation did not create which custom ids: those are not sent again.
         Costs of what was there before are set before anything is added: afterwards nobody could tell the two apart.
         """
         draft = _with_costs_allowed(stored.draft, given.run.merchant.settings.cost_on_approve)
@@ -73,7 +77,7 @@ class Products:
         there = {name: one for name, one in match.variants.items() if name in known}
         answer: Answer = {"by": "place", "product_id": match.product_id, "variants": _places(there)}
         if match.by != "place":
-            answer, created = await self._settle(given, shop, stored, draft, match)
+            answer, created = await self._settle(given, shop, stored, draft, match, refused.get(stored.custom_id, ""))
             match = await _as_it_is(shop, draft, match, answer, created)
         by = answer.get("by", CREATE)
         if any(name not in match.variants for name in answer["variants"]):
@@ -105,7 +109,7 @@ class Products:
         )
 
     async def _settle(
-        self, given: StageInput, shop: Shop, stored: StoredDraft, draft: Draft, match: Match
+        self, given: StageInput, shop: Shop, stored: StoredDraft, draft: Draft, match: Match, refusal: str
     ) -> tuple[Answer, ShopProduct | None]:
         """Which product the draft is: created, or one of the merchant's that gets our link. Decided once per draft.
 
@@ -119,7 +123,9 @@ class Products:
 
         async def ask(effect: Effect) -> Answer | None:
             first = effect.parameters
-            found = await shop.find_product(stored.custom_id)
+            if first.get("by", CREATE) == CREATE and match.by == "custom_id":  # asked for a moment ago
+                return {"by": CREATE, "product_id": match.product_id, "variants": _places(match.variants)}
+            found = None if refusal else await shop.find_product(stored.custom_id)
             if found is None:
                 return None
             if first.get("by", CREATE) == CREATE:
@@ -129,6 +135,8 @@ class Products:
         async def call(first: Mapping[str, Any]) -> Answer:
             nonlocal created
             by = first.get("by", CREATE)
+            if by == CREATE and refusal:
+                raise VendorRefused(refusal, code="refused_in_bulk")
             if by == CREATE:
                 created = await shop.create_product(draft, stored.custom_id)
                 return _found(draft, created)
@@ -140,16 +148,13 @@ class Products:
                     note = str(refused)
             return _adopted(first, note)
 
-        parameters = {
-            "draft_id": draft.id,
-            "title": draft.plan.title,
+        parameters = creation(stored) | {
             "by": match.by or CREATE,
             "product_id": match.product_id,
             "variants": _places(match.variants),
             "linked": match.linked,
         }
-        key = f"product:{stored.custom_id}"
-        return await self._once(given, draft, key, parameters, call=call, ask=ask), created
+        return await self._once(given, draft, product_key(stored), parameters, call=call, ask=ask), created
 
     async def _add_variants(
         self, given: StageInput, shop: Shop, stored: StoredDraft, draft: Draft, product_id: str, missing: Sequence[str]
@@ -230,6 +235,16 @@ class Products:
             if answer["asked_by"] == asked_by:
                 raise NotPlaced(answer["refused"], answer["message"])
         return answer
+
+
+def product_key(stored: StoredDraft) -> str:
+    """The ledger's key of what a draft becomes in the shop."""
+    return f"product:{stored.custom_id}"
+
+
+def creation(stored: StoredDraft) -> dict[str, Any]:
+    """The parameters of a new product's intent."""
+    return {"draft_id": stored.draft.id, "title": stored.draft.plan.title, "by": CREATE}
 
 
 async def _as_it_is(shop: Shop, draft: Draft, match: Match, answer: Answer, created: ShopProduct | None) -> Match:

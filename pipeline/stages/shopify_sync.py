@@ -19,6 +19,7 @@ from pipeline.domain.results import Draft, FailedProduct, ShopSync, SyncedProduc
 from pipeline.domain.standing import run_plan
 from pipeline.effects import Answer, Ledger
 from pipeline.ports import DraftStore, Orders, Plans, Receipts, Shop, ShopFacts, Shops, StoredDraft
+from pipeline.shopkeeping.bulk import BulkCreation
 from pipeline.shopkeeping.planning import WAITS, at_its_place, read_plan, were_announced
 from pipeline.shopkeeping.products import NotPlaced, Products
 from pipeline.shopkeeping.steps import NeedsPerson, Unit
@@ -45,6 +46,7 @@ class ShopifySync:
         self._ledger = ledger
         self._plans = plans
         self._products = Products(ledger)
+        self._bulk = BulkCreation(ledger, clock)
         self._stock = Stock(ledger, orders, clock)
 
     async def run(self, given: StageInput) -> StageResult:
@@ -106,11 +108,15 @@ class ShopifySync:
         One article nobody can place must not keep the other sixty of a delivery out of the shop. What a person mends
         is taken up by the next entry, which finds the rest done.
         """
+        bulk = await self._bulk.create(given, shop, stored, matches)
+        matches = {**matches, **bulk.made}
         products: list[SyncedProduct] = []
         failures: list[FailedProduct] = []
         for done, one in enumerate(stored, start=1):
             try:
-                products.append(await self._products.place(given, shop, one, matches[one.draft.id]))
+                products.append(
+                    await self._products.place(given, shop, one, matches[one.draft.id], refused=bulk.refused)
+                )
             except NotPlaced as failed:
                 failures.append(_failure(one.draft, failed))
             await given.progress(done / (len(stored) + 1), f"{done} of {len(stored)} products are in the shop")

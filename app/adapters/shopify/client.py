@@ -149,6 +149,18 @@ class ShopClient:
             case _ if isinstance(response, httpx.Response) and not response.is_success:
                 raise VendorRefused(f"the upload target answered HTTP {response.status_code}", code="upload_refused")
 
+    async def download(self, url: str) -> bytes:
+        """What the shop has put at an address of its storage. Carries no token."""
+        with self._bounds.circuit.under_way() as within_s:
+            response = await self._send(url, within_s, method="GET")
+        if isinstance(response, str):
+            raise VendorUnavailable(f"Download: no answer from the shop's storage ({response})")
+        if response.status_code == httpx.codes.TOO_MANY_REQUESTS or response.is_server_error:
+            raise VendorUnavailable(f"Download: the shop's storage answered HTTP {response.status_code}")
+        if not response.is_success:
+            raise VendorRefused(f"the shop's storage answered HTTP {response.status_code}", code="download_refused")
+        return response.content
+
     async def _data(self, operation: str, outcome: Answered | Away | Locked | Refused) -> dict[str, Any]:
         """What an outcome means to the caller, told to the circuit on the way."""
         circuit = self._bounds.circuit
@@ -183,7 +195,7 @@ class ShopClient:
             await self._notice_version(response)
         return self._outcome(operation, response), _body(response)
 
-    async def _send(self, url: str, within_s: float, **parts: Any) -> httpx.Response | str:
+    async def _send(self, url: str, within_s: float, *, method: str = "POST", **parts: Any) -> httpx.Response | str:
         """One request under a total deadline; the name of what went wrong where there is no answer.
 
         Never the exception itself: httpx's carries the request, and the request the token.
@@ -191,7 +203,7 @@ class ShopClient:
         try:
             async with asyncio.timeout(within_s):
                 return await self._http.request(
-                    "POST", url, timeout=httpx.Timeout(within_s, connect=CONNECT_S), follow_redirects=False, **parts
+                    method, url, timeout=httpx.Timeout(within_s, connect=CONNECT_S), follow_redirects=False, **parts
                 )
         except (httpx.TransportError, TimeoutError) as error:
             return type(error).__name__

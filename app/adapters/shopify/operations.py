@@ -113,6 +113,36 @@ mutation LinkProduct($metafields: [MetafieldsSetInput!]!) {
 }
 """
 
+BULK_CREATE = """
+mutation BulkCreate($identifier: ProductSetIdentifiers!, $input: ProductSetInput!) {
+  productSet(identifier: $identifier, input: $input, synchronous: true) {
+    product { id }
+    userErrors { code field message }
+  }
+}
+"""
+
+RUN_BULK = """
+mutation RunBulk($mutation: String!, $path: String!, $clientIdentifier: String!) {
+  bulkOperationRunMutation(mutation: $mutation, stagedUploadPath: $path, clientIdentifier: $clientIdentifier) {
+    bulkOperation { id }
+    userErrors { code field message }
+  }
+}
+"""
+
+BULK_OPERATION = """
+query BulkOperation($id: ID!) {
+  bulkOperation(id: $id) { status errorCode url partialDataUrl }
+}
+"""
+
+BULK_OPERATIONS = """
+query BulkOperations($first: Int!) {
+  bulkOperations(first: $first, reverse: true, sortKey: CREATED_AT) { nodes { id query } }
+}
+"""
+
 ADD_VARIANTS = """
 mutation AddVariants($productId: ID!, $variants: [ProductVariantsBulkInput!]!) {
   productVariantsBulkCreate(productId: $productId, variants: $variants, strategy: PRESERVE_STANDALONE_VARIANT) {
@@ -220,6 +250,10 @@ ALL = (
     NODES,
     CREATE_PRODUCT,
     LINK_PRODUCT,
+    BULK_CREATE,
+    RUN_BULK,
+    BULK_OPERATION,
+    BULK_OPERATIONS,
     ADD_VARIANTS,
     STOCK_VALUES,
     SET_COSTS,

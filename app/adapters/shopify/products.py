@@ -95,7 +95,7 @@ class ShopifyProducts:
 
     async def find_product(self, custom_id: str) -> ShopProduct | None:
         """The product carrying our custom id."""
-        return await self._custom_ids.with_definition(lambda: self._find({"customId": _custom_id(custom_id)}))
+        return await self._custom_ids.with_definition(lambda: self._find({"customId": custom_id_of(custom_id)}))
 
     async def find_by_id(self, product_id: str) -> ShopProduct | None:
         """The product of that id with all its variants; None when the merchant deleted it."""
@@ -129,7 +129,7 @@ class ShopifyProducts:
         await self._custom_ids.ensure()
         data = await self._client.call(
             operations.CREATE_PRODUCT,
-            identifier={"customId": _custom_id(custom_id or draft.id)},
+            identifier={"customId": custom_id_of(custom_id or draft.id)},
             input=product_input(draft, custom_id or draft.id),
             first=min(len(draft.variants), CREATED_PAGE_MAX),
         )
@@ -167,7 +167,7 @@ class ShopifyProducts:
 
         `compareDigest: null` writes only where there is no value yet; the answer otherwise is STALE_OBJECT.
         """
-        metafield = {**_custom_id(custom_id), "ownerId": product_id, "type": "id", "compareDigest": None}
+        metafield = {**custom_id_of(custom_id), "ownerId": product_id, "type": "id", "compareDigest": None}
         try:
             await self._custom_ids.with_definition(
                 lambda: self._client.call(operations.LINK_PRODUCT, metafields=[metafield])
@@ -221,7 +221,7 @@ def product_input(draft: Draft, custom_id: str) -> dict[str, Any]:
         "productType": plan.product_type,
         "tags": list(plan.tags),
         "status": "DRAFT",
-        "metafields": [{**_custom_id(custom_id), "type": "id"}],
+        "metafields": [{**custom_id_of(custom_id), "type": "id"}],
         "productOptions": _product_options(draft),
         "variants": [
             {
@@ -246,7 +246,8 @@ def bulk_input(draft: Draft, variant: DraftVariant, product: ShopProduct) -> dic
     return entry
 
 
-def _custom_id(value: str) -> dict[str, str]:
+def custom_id_of(value: str) -> dict[str, str]:
+    """How Shopify is told a custom id."""
     return {"namespace": NAMESPACE, "key": KEY, "value": value}
 
 

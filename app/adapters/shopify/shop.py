@@ -6,19 +6,20 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from app.adapters.shopify import media, operations
+from app.adapters.shopify.bulk import ShopifyBulk
 from app.adapters.shopify.client import ShopClient
-from app.adapters.shopify.products import CustomIds, ShopifyProducts
+from app.adapters.shopify.products import CustomIds
 from app.adapters.shopify.stock import ShopifyStock
 from pipeline.domain.merchant import Merchant
 from pipeline.ports import ShopFacts, ShopGallery
 
 
-class ShopifyShop(ShopifyProducts, ShopifyStock):
+class ShopifyShop(ShopifyBulk, ShopifyStock):
     """One merchant's shop. A value of one run: the merchant's settings are those in force now."""
 
     def __init__(self, client: ShopClient, custom_ids: CustomIds, merchant: Merchant) -> None:
         ShopifyStock.__init__(self, client)
-        ShopifyProducts.__init__(self, client, custom_ids)
+        ShopifyBulk.__init__(self, client, custom_ids)
         self._merchant = merchant
 
     async def facts(self) -> ShopFacts:
