@@ -114,7 +114,12 @@ class PostgresImages:
                     images.c.state,
                 )
                 .join(product_drafts, product_drafts.c.id == images.c.draft_id)
-                .where(images.c.draft_id.in_(ids), images.c.state == "candidate", product_drafts.c.product_id != "")
+                .where(
+                    images.c.draft_id.in_(ids),
+                    images.c.state == "candidate",
+                    product_drafts.c.product_id != "",
+                    product_drafts.c.matched_by == "",  # a product of the merchant's own keeps the pictures it has
+                )
                 .order_by(images.c.draft_id, images.c.position, images.c.id)
             )
             sent = await _sent(connection, run_id)

@@ -17,6 +17,7 @@ from pipeline.domain.placing import option_key
 from pipeline.domain.results import Draft, DraftVariant
 from pipeline.domain.shop import ShopProduct, ShopVariant
 
+ARCHIVED = "ARCHIVED"
 _PACK = re.compile(r"\b(?:case|carton|box|pack|crate|tray)\s+of\s+(\d+)\b|\b(\d+)[\s-]?(?:pack|pk)\b", re.IGNORECASE)
 
 
@@ -86,7 +87,11 @@ def existing(draft: Draft, product: ShopProduct, by: str, places: Mapping[str, s
 
 
 def recognise(draft: Draft, candidates: Sequence[ShopProduct]) -> Match:
-    """The draft among products that carry one of its GTINs or SKUs, each given whole and once."""
+    """The draft among products that carry one of its GTINs or SKUs, each given whole and once.
+
+    What the merchant has archived counts only where nothing else does.
+    """
+    candidates = [one for one in candidates if one.status != ARCHIVED] or candidates
     for by, same in (("gtin", _same_gtin), ("sku", _same_sku)):
         hits = _hits(draft, candidates, same)
         if by == "sku":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 from pipeline.domain.matching import Verdict, create, existing, match_variants, option_names, recognise, spelled
 from pipeline.domain.results import Draft
@@ -145,3 +146,10 @@ def test_a_known_place_goes_before_everything_else() -> None:
     theirs = product_of("p", ("M", "", ""), ("S", "", ""))
     swapped = existing(draft, theirs, "place", {draft.variants[0].id: "p/0"})
     assert swapped.variants[draft.variants[0].id].id == "p/0"
+
+
+def test_an_archived_twin_does_not_make_a_question() -> None:
+    draft = draft_of({"S": 1}, gtins={"S": GTIN})
+    old = replace(product_of("old", ("S", "", GTIN)), status="ARCHIVED")
+    assert recognise(draft, [old, product_of("p", ("S", "", GTIN))]).product_id == "p"
+    assert recognise(draft, [old]).product_id == "old"
