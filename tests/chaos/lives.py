@@ -21,6 +21,7 @@ from app.db.effects import PostgresEffects
 from app.db.journal import dump
 from app.db.orders import PostgresOrders
 from app.db.people import People
+from app.db.plans import PostgresPlans
 from app.db.runs import PostgresRuns
 from app.db.session import Database, PoolSize
 from app.db.tables import (
@@ -133,7 +134,8 @@ class Shopkeeper:
         store = PostgresRuns(self.database, max_stalls=3)
         orders = PostgresOrders(self.database)
         ledger = Ledger(PostgresEffects(self.database), self.fate.reach)
-        sync = ShopifySync(self.shops, PostgresDrafts(self.database), orders, orders, ledger, SystemClock())
+        plans = PostgresPlans(self.database)
+        sync = ShopifySync(self.shops, PostgresDrafts(self.database), orders, orders, ledger, SystemClock(), plans)
         stages: dict[str, Stage] = {flow.SYNC: sync, flow.STATUS: StatusUpdate()}
         for stage_name, stage in stages.items():
             request = HandOff(run_id=run_id, entry=entry, flow_version=flow.FLOW_VERSION)

@@ -14,10 +14,12 @@ import httpx
 from sqlalchemy import select
 
 from app.adapters.shops import Shops
+from app.bootstrap import tokens_of
 from app.core import Core
 from app.db.drafts import PostgresDrafts
 from app.db.effects import PostgresEffects
 from app.db.orders import PostgresOrders
+from app.db.plans import PostgresPlans
 from app.db.tables import runs
 from pipeline import flow
 from pipeline.clock import SystemClock
@@ -92,12 +94,13 @@ async def attempted(
     async with httpx.AsyncClient(verify=False, timeout=10, event_hooks={"request": [hook]}) as http:
         orders = PostgresOrders(core.database)
         stage = ShopifySync(
-            Shops(http, core.merchants.credentials, SystemClock()),
+            Shops(http, tokens_of(core, http).credentials, SystemClock()),
             PostgresDrafts(core.database),
             orders,
             orders,
             Ledger(effects, lambda gap: reach(gap, effects.key)),
             SystemClock(),
+            PostgresPlans(core.database),
         )
         given = StageInput(
             run=ready.run, stage=flow.SYNC, attempt=ready.attempt, earlier=ready.earlier, still_ours=lambda: None
