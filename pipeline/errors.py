@@ -48,12 +48,16 @@ class VendorUnavailable(Temporary):
     `retry_after_s` is the vendor's own word (Retry-After, throttleStatus), None if it said nothing.
     `patient`: it works as it should and we must wait (our share of its points, a daily limit, an account a person
     must unlock); such a wait is no outage, so no patience runs out over it.
+    `uncalled`: it was left alone, nobody called it; so the attempt uses up nothing of its queue's limit.
     """
 
-    def __init__(self, message: str, *, retry_after_s: float | None = None, patient: bool = False) -> None:
+    def __init__(
+        self, message: str, *, retry_after_s: float | None = None, patient: bool = False, uncalled: bool = False
+    ) -> None:
         super().__init__(message)
         self.retry_after_s = retry_after_s
         self.patient = patient
+        self.uncalled = uncalled
 
 
 class Permanent(PipelineError):

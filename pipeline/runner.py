@@ -431,8 +431,10 @@ class Runner:
                 return await self._end(job, ready, failed, trouble)
             # Asked again when patience ends at the latest, whatever the vendor says: only an attempt can say so.
             after_s = min(error.retry_after_s or self._wait_s(ready.attempt), spec.patience.total_seconds())
+            if error.uncalled:  # many wait for one thing: they must not all come back in the same moment
+                after_s += self._random() * min(after_s, BACKOFF_CAP_S)
             await self._tell(ready, "waiting", message=trouble.message, delay_s=after_s)
-        return await self._settler.put_off(job, after_s, trouble.message)
+        return await self._settler.put_off(job, after_s, trouble.message, unstarted=error.uncalled)
 
     def _wait_s(self, attempt: int) -> float:
         """When a vendor that names no time is asked again."""

@@ -14,6 +14,7 @@ from pipeline import flow
 from pipeline.contract import Done, StageInput, StageResult
 from pipeline.domain.results import Enrichment
 from pipeline.errors import Problem, VendorRefused, VendorUnavailable
+from pipeline.queue.job import ClaimedJob, RateLimit
 from pipeline.runner import Outcome
 from tests.app.held import held
 from tests.pipeline.line import Line, open_line
@@ -110,6 +111,21 @@ async def test_a_stage_that_stands_still_says_so_where_it_stood(line: Line) -> N
     await line.add_upload()
     await line.step(flow.FIRST)
     assert ("waiting", {"fraction": 0.5, "message": "waits 3.0 s for the shop's points"}) in told
+
+
+async def test_a_hundred_runs_of_a_parked_shop_use_up_nothing_of_the_queues_limit(line: Line) -> None:
+    await raises(line, flow.FIRST, VendorUnavailable(PARKED, retry_after_s=900, patient=True, uncalled=True))
+    for number in range(4):
+        await line.add_upload(f"upload-{number}")
+    for _ in range(3):
+        claim = await line.bull.claim(flow.FIRST, token=f"t{_}", lease_ms=60_000, limit=RateLimit(1, 600_000))
+        assert isinstance(claim, ClaimedJob)
+        settled = await line.runner.attempt(claim)
+        assert settled.unstarted
+    await raises(line, flow.FIRST, VendorUnavailable("HTTP 502"))
+    claim = await line.bull.claim(flow.FIRST, token="t", lease_ms=60_000, limit=RateLimit(1, 600_000))
+    assert isinstance(claim, ClaimedJob)
+    assert not (await line.runner.attempt(claim)).unstarted
 
 
 async def test_a_refusal_is_never_tried_again(line: Line) -> None:

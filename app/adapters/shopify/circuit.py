@@ -120,7 +120,8 @@ class Circuit:
 
     def _shut(self, admission: Admission) -> VendorUnavailable:
         reason = parked(admission.reason) if admission.parked else f"{admission.reason}; it is asked again later"
-        return self._close(VendorUnavailable(reason, retry_after_s=admission.retry_after_s, patient=admission.parked))
+        again_s = admission.retry_after_s
+        return self._close(VendorUnavailable(reason, retry_after_s=again_s, patient=admission.parked, uncalled=True))
 
 
 def parked(reason: str) -> str:

@@ -46,8 +46,9 @@ async def test_what_one_attempt_found_the_next_call_of_another_knows(circuit: Ci
     for _ in range(FAILURES_MAX):
         circuit.check()
         await circuit.away(DOWN)
-    with pytest.raises(VendorUnavailable, match="502"):
+    with pytest.raises(VendorUnavailable, match="502") as raised:
         circuit.check()
+    assert not raised.value.uncalled, "this attempt may have called it before"
     clock.at += COOL_DOWN_S
     circuit.check()
 
@@ -59,7 +60,7 @@ async def test_another_process_is_told_before_its_first_call(
     await other.locked(Locked("connect it again"))
     with pytest.raises(VendorUnavailable, match="the shop is parked: connect it again") as raised:
         await circuit.enter()
-    assert raised.value.patient
+    assert (raised.value.patient, raised.value.uncalled) == (True, True)
     await limits.unpark("m")
     await circuit.enter()
     circuit.check()
