@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from itertools import chain, count, repeat
@@ -89,7 +90,7 @@ class Hanging:
 
         async def ask(effect: Effect) -> Answer | None:
             found = await self._find_ours(image, wall, effect.parameters)
-            return None if found is None else self._hung(found, image.sent)
+            return None if found is None else self._hung(found, _key(image.sent), image.sent)
 
         try:
             gallery = wall.gallery or await self._look(image, wall)
@@ -129,7 +130,7 @@ class Hanging:
         before = wall.gallery or await self._look(image, wall)
         known = find_named(before.media, image.id)
         if known is not None:  # a database restored from a backup has forgotten it
-            return self._hung(known, image.sent)
+            return self._hung(known, _key(image.sent), image.sent or await self._again(image))
         if refusal := _no_place(before):
             return refusal
         self._let_arrive(image.sent)
@@ -145,7 +146,13 @@ class Hanging:
         found = find_named(wall.gallery.media, image.id) or _newest(wall.gallery.media, before.media, alt)
         if found is None:
             raise VendorRefused("the shop did not keep the picture", code="media")
-        return self._hung(found, sent)
+        return self._hung(found, sent.key, sent)
+
+    async def _again(self, image: StoredImage) -> EncodedImage | None:
+        """The picture once more, to know what hangs there; nothing where it cannot be had any more."""
+        with suppress(UnfetchedError):
+            return await self._fetch(image.url)
+        return None
 
     async def _upload(self, image: StoredImage, picture: EncodedImage) -> tuple[SentFile, str]:
         """A file in the shop's staging area that nobody asked to attach yet, and its address there.
@@ -190,10 +197,9 @@ class Hanging:
         if left_s > 0:
             raise VendorUnavailable("the shop may be attaching a picture we asked for", retry_after_s=left_s)
 
-    def _hung(self, media: ShopMedia, sent: SentFile | None) -> Answer:
+    def _hung(self, media: ShopMedia, upload: str, picture: EncodedImage | SentFile | None) -> Answer:
         """It hangs, as this medium; `at` is when we knew."""
-        upload = "" if sent is None else sent.key
-        return {"media_id": media.id, "upload": upload, "at": self._clock.now().isoformat(), **_facts(sent)}
+        return {"media_id": media.id, "upload": upload, "at": self._clock.now().isoformat(), **_facts(picture)}
 
 
 async def _unheard(_effect: Effect) -> Answer:
@@ -232,6 +238,10 @@ def in_work(media: ShopMedia) -> bool:
 def sent_file(key: str, answer: Answer) -> SentFile:
     """What the ledger says of an upload that arrived."""
     return SentFile(key=key, at=datetime.fromisoformat(answer["at"]), **facts_of(answer))
+
+
+def _key(sent: SentFile | None) -> str:
+    return "" if sent is None else sent.key
 
 
 def facts_of(answer: Answer) -> dict[str, Any]:

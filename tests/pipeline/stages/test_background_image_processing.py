@@ -195,11 +195,22 @@ async def test_a_file_that_may_have_been_attached_is_never_attached_again(world:
 
 async def test_a_restored_database_hangs_nothing_again(world: World, sandbox: SandboxShop) -> None:
     """The ledger has forgotten what hangs; the file's name in the shop has not."""
-    world.candidates("front.jpg")
-    (before,) = await world.process()
+    world.candidates("front.jpg", "front.jpg?size=large")
+    before = await world.process()
     world.effects.rows.clear()
-    (after,) = await world.process()
-    assert (after.state, after.media_id) == ("attached", before.media_id)
+    assert await world.process() == before
+    assert [one.state for one in before] == ["attached", "duplicate"]
+    assert len(await media(sandbox)) == 1
+
+
+async def test_a_restored_database_hangs_nothing_again_though_the_host_is_gone(
+    world: World, sandbox: SandboxShop
+) -> None:
+    world.candidates("front.jpg")
+    await world.process()
+    world.effects.rows.clear()
+    world.images = WebImages({"images.example": "http://127.0.0.1:1"}, SystemClock())
+    assert [one.state for one in await world.process()] == ["attached"]
     assert len(await media(sandbox)) == 1
 
 
