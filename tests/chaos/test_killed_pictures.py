@@ -8,15 +8,14 @@ In full (`CHAOS=full`) every gap is died in 200 times.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from typing import Any
 from uuid import uuid4
 
 import httpx
 import pytest
-from sqlalchemy import insert, select, update
+from sqlalchemy import delete, insert, select, update
 
 from app.adapters.images import WebImages
 from app.adapters.shopify.client import ShopCredentials
@@ -46,7 +45,6 @@ pytestmark = pytest.mark.chaos
 KILLS = 200 if CHAOS_IN_FULL else 1
 PICTURES = ("mug.jpg", "vase.jpg")
 TOKEN = "token-of-the-doomed"
-LATE_S = 0.3
 
 LEDGER_GAPS = {
     "intended": 1,
@@ -90,7 +88,8 @@ class Doom:
     request: str = ""
     nth: int = 1
     lingers: bool = False
-    under_way: list[asyncio.Task[Any]] = field(default_factory=list)
+    arrives: asyncio.Event = field(default_factory=asyncio.Event)
+    under_way: list[asyncio.Task[None]] = field(default_factory=list)
 
     def reach(self, _name: str) -> None:
         self.gap -= 1
@@ -115,9 +114,10 @@ class Wire(httpx.AsyncBaseTransport):
         await request.aread()
         if not self._doom.is_last(request):
             return await self._inner.handle_async_request(request)
-        sending = asyncio.create_task(_send_alone(request))
+        sending = asyncio.create_task(_send_alone(request, self._doom.arrives))
         self._doom.under_way.append(sending)
         if not self._doom.lingers:
+            self._doom.arrives.set()
             await sending
         raise Killed
 
@@ -125,7 +125,8 @@ class Wire(httpx.AsyncBaseTransport):
         await self._inner.aclose()
 
 
-async def _send_alone(request: httpx.Request) -> None:
+async def _send_alone(request: httpx.Request, arrives: asyncio.Event) -> None:
+    await arrives.wait()
     async with httpx.AsyncClient(trust_env=False, timeout=30) as http:
         await http.request(request.method, request.url, content=request.content, headers=request.headers)
 
@@ -249,8 +250,16 @@ class Installation:
         async with self.database.transaction() as connection:
             await spread(connection, run, result.output)
 
-    async def fail(self, order: Order, operation: str, kind: str, *, count: int = 1, seconds: float = 0.0) -> None:
-        fault = {"operation": operation, "kind": kind, "count": count, "seconds": seconds}
+    async def forget(self, order: Order, *, ledger: bool) -> None:
+        """The run stands before its last stage again, with or without what the ledger knew."""
+        async with self.database.transaction() as connection:
+            again = {"state": "candidate", "media_id": "", "phash": ""}
+            await connection.execute(update(images).where(images.c.run_id == order.run_id).values(**again))
+            if ledger:
+                await connection.execute(delete(effects).where(effects.c.run_id == order.run_id))
+
+    async def fail(self, order: Order, operation: str, kind: str) -> None:
+        fault = {"operation": operation, "kind": kind}
         (await self._http.post(f"{self._sandbox}/shops/{order.domain}/faults", json=fault)).raise_for_status()
 
     async def check_once(self, order: Order, *, unused: int) -> None:
@@ -293,20 +302,41 @@ def doom_of(gap: str, picture: int) -> Doom:
     return Doom()
 
 
-@pytest.mark.parametrize("gap", GAPS)
-async def test_a_picture_hangs_once_wherever_its_worker_died(gap: str, database_url: str, sandbox: str) -> None:
+@pytest.fixture
+async def installation(database_url: str, sandbox: str) -> AsyncIterator[Installation]:
     database = Database(database_url, PoolSize(2))
-    try:
-        async with httpx.AsyncClient(trust_env=False, timeout=30) as http:
-            installation = Installation(database, sandbox, http)
-            for number in range(KILLS):
-                order = await installation.order()
-                await _die(installation, order, gap, number % len(PICTURES))
-                installation.clock.ahead_s += UNDER_WAY_S
-                await installation.live(order, Doom())
-                await installation.check_once(order, unused=int(gap in UNUSED))
-    finally:
-        await database.close()
+    async with httpx.AsyncClient(trust_env=False, timeout=30) as http:
+        yield Installation(database, sandbox, http)
+    await database.close()
+
+
+@pytest.mark.parametrize("gap", GAPS)
+async def test_a_picture_hangs_once_wherever_its_worker_died(gap: str, installation: Installation) -> None:
+    for number in range(KILLS):
+        order = await installation.order()
+        await _die(installation, order, gap, number % len(PICTURES))
+        installation.clock.ahead_s += UNDER_WAY_S
+        await installation.live(order, Doom())
+        await installation.check_once(order, unused=int(gap in UNUSED))
+
+
+async def test_pictures_played_again_five_times_hang_once(installation: Installation) -> None:
+    order = await installation.order()
+    for _ in range(5):
+        await installation.live(order, Doom())
+        await installation.forget(order, ledger=False)
+    await installation.live(order, Doom())
+    await installation.check_once(order, unused=0)
+
+
+async def test_a_database_restored_from_an_hour_ago_hangs_nothing_again(installation: Installation) -> None:
+    """Neither the ledger nor the pictures know of that hour; the names of the files in the shop do."""
+    order = await installation.order()
+    for _ in range(2):
+        await installation.live(order, Doom())
+        await installation.forget(order, ledger=True)
+    await installation.live(order, Doom())
+    await installation.check_once(order, unused=0)
 
 
 async def _die(installation: Installation, order: Order, gap: str, picture: int) -> None:
@@ -315,13 +345,13 @@ async def _die(installation: Installation, order: Order, gap: str, picture: int)
         await _lose_the_answer(installation, order, LOST_ANSWERS[gap], picture)
         return
     doom = doom_of(gap, picture)
-    if doom.lingers:
-        await installation.fail(order, "productUpdate", "slow", count=2, seconds=LATE_S)
     with pytest.raises(Killed):
         await installation.live(order, doom, records=gap != NOT_RECORDED)
     if doom.lingers:
-        with pytest.raises(VendorUnavailable, match="may be attaching"):
+        with pytest.raises(VendorUnavailable, match="may be attaching") as wait:
             await installation.live(order, Doom())
+        assert 0 < (wait.value.retry_after_s or 0) <= UNDER_WAY_S
+        doom.arrives.set()
     await asyncio.gather(*doom.under_way)
 
 

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from functools import partial
 
 import pytest
+from PIL import Image
 
-from app.adapters.images import WebImages
-from app.adapters.shopify import client
+from app.adapters.images import WebImages, recode_apart
 from app.adapters.shops import Shops
 from pipeline.clock import SystemClock
 from pipeline.contract import Done
@@ -40,7 +41,6 @@ from tests.sandbox_shop import (
     sandbox,
     shops,
 )
-from tests.support import eventually
 
 __all__ = ["http", "sandbox", "shops"]
 
@@ -163,24 +163,6 @@ async def test_a_worker_killed_again_and_again_hangs_each_picture_once(world: Wo
     world.clock.ahead_s += UNDER_WAY_S
     assert [one.state for one in await world.process()] == ["attached", "attached"]
     assert len(await media(sandbox)) == 2
-
-
-async def test_an_attach_that_arrives_after_its_caller_is_gone_hangs_the_picture_once(
-    world: World, sandbox: SandboxShop, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The request is under way for longer than we listen: at first the shop shows nothing of it."""
-    world.candidates("front.jpg")
-    monkeypatch.setattr(client, "TOTAL_S", 0.3)
-    await sandbox.fail("productUpdate", "slow", seconds=0.8)
-    with pytest.raises(VendorUnavailable):
-        await world.process()
-    with pytest.raises(VendorUnavailable, match="may be attaching") as wait:
-        await world.process()
-    assert 0 < (wait.value.retry_after_s or 0) <= UNDER_WAY_S
-    assert await media(sandbox) == []
-    await eventually(lambda: media(sandbox))
-    assert [one.state for one in await world.process()] == ["attached"]
-    assert len(await media(sandbox)) == 1
 
 
 async def test_a_file_that_may_have_been_attached_is_never_attached_again(world: World, sandbox: SandboxShop) -> None:
@@ -420,14 +402,21 @@ async def test_a_picture_the_shop_works_on_for_long_is_looked_at_again_and_in_th
     assert len(await media(sandbox)) == 1
 
 
-async def test_a_picture_the_shop_cannot_use_says_why(world: World, sandbox: SandboxShop) -> None:
-    """The file was thrown away between upload and attach."""
+class Narrow:
+    """A picture that we take and the shop does not."""
+
+    async def fetch(self, _url: str, *, allowed_hosts: Sequence[str]) -> EncodedImage:  # noqa: ARG002  the port's
+        out = io.BytesIO()
+        Image.new("RGB", (1500, 3)).save(out, "PNG")
+        return await recode_apart(out.getvalue())
+
+
+async def test_a_picture_the_shop_cannot_use_says_why(world: World) -> None:
     world.candidates("front.jpg")
-    await sandbox.change(settings={"processing_s": 0.05, "upload_expires_s": 0.5})
-    await sandbox.fail("productUpdate", "slow", seconds=0.6)
+    world.images = Narrow()
     (fate,) = await world.process()
     assert fate.state == "failed"
-    assert fate.reason.startswith("the shop could not use the picture: IMAGE_DOWNLOAD_FAILURE")
+    assert fate.reason.startswith("the shop could not use the picture: INVALID_IMAGE_ASPECT_RATIO")
 
 
 async def test_a_draft_that_never_reached_the_shop_has_no_place_for_pictures(world: World) -> None:
