@@ -24,7 +24,6 @@ from pipeline.contract import Reject
 from pipeline.domain.plan import items, summary
 from pipeline.errors import VendorRefused, VendorUnavailable
 from pipeline.shopkeeping.planning import read_plan
-from pipeline.shopkeeping.stock import required
 
 if TYPE_CHECKING:
     from app.core import Core
@@ -96,8 +95,7 @@ class Approvals:
     async def _read(self, given: StageInput) -> Plan:
         shop = await self._shops.of(given.run.merchant)
         stored = await self._drafts.of_run(given.run.id)
-        standing = await self._orders.standing(required(given.run.order_id, "order"))
-        plan, _ = await read_plan(given, shop, await shop.facts(), stored, standing)
+        plan, _ = await read_plan(given, shop, await shop.facts(), stored, self._orders)
         return plan
 
 

@@ -19,6 +19,7 @@ from app.adapters.reader import ChildReader
 from app.adapters.shopify.tokens import ShopTokens
 from app.adapters.shops import Shops
 from app.core import Core
+from app.db.creations import PostgresCreations
 from app.db.documents import DocumentStore
 from app.db.drafts import PostgresDrafts, PostgresImages
 from app.db.effects import PostgresEffects
@@ -136,6 +137,7 @@ async def _stages(core: Core, stack: AsyncExitStack, reach: Callable[[str], None
             ledger,
             core.clock,
             PostgresPlans(core.database),
+            PostgresCreations(core.database),
         ),
         StatusUpdate(),
         BackgroundImageProcessing(

@@ -387,6 +387,24 @@ def cancel_order(order: OrderName) -> None:
     _end_order(order, "cancel")
 
 
+@app.command()
+def undo(order: OrderName) -> None:
+    """Archive the products the order created and nobody touched, and take its announcement back.
+
+    What was edited or received stays, and is named.
+    """
+    from app.db.receiving import UndoneBefore
+
+    async def work(core: Core) -> None:
+        undone = await core.people.undo(await _order_id(core, order), _who())
+        if isinstance(undone, UndoneBefore):
+            Screen().say(f"{undone.who} has undone order {undone.number} already; nothing is left to do")
+        else:
+            await _go_on(core, undone)
+
+    _with_core(work)
+
+
 def _end_order(order: str, action: Ending) -> None:
     async def work(core: Core) -> None:
         _, job = await core.people.end_order(await _order_id(core, order), _who(), action)

@@ -18,6 +18,7 @@ from pipeline.domain.purchase_order import ExtractedOrder
 from pipeline.domain.results import Draft, EnrichedLine, NormalizedLine, PricedLine
 from pipeline.domain.shop import ShopProduct, ShopVariant
 from pipeline.domain.standing import OrderStanding
+from pipeline.domain.undo import Creation
 
 # --------------------------------------------------------------------------------- documents and reading
 
@@ -257,9 +258,17 @@ class ReceiptLine:
     rejected: int
 
 
+class Creations(Protocol):
+    """What orders created in a shop."""
+
+    async def of_order(self, order_id: str) -> Sequence[Creation]:
+        """The products the order created, by title; those it only found or grew are the merchant's."""
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class ReceiptRecord:
-    """A receipt as a person entered it. `action` is receive; or close or cancel, and then it has no lines."""
+    """A receipt as a person entered it. `action` is receive; or close, cancel or undo, and then it has no lines."""
 
     action: str
     lines: tuple[ReceiptLine, ...]
@@ -478,6 +487,10 @@ class Shop(Protocol):
 
     async def add_variants(self, product: ShopProduct, draft: Draft, variant_ids: Sequence[str]) -> ShopProduct:
         """Add the draft's variants of those ids to an existing product, in its words; touches nothing else."""
+        ...
+
+    async def archive_product(self, product_id: str) -> None:
+        """Take a product out of sight; nothing of it is deleted. A repeat is harmless."""
         ...
 
     async def stock_values(self, product_id: str) -> Mapping[str, StockValue]:

@@ -25,6 +25,7 @@ from pipeline.contract import Run, StageInput
 from pipeline.domain.merchant import Merchant, MerchantSettings
 from pipeline.domain.results import Draft, DraftVariant, PlannedProduct, PlannedVariant
 from pipeline.domain.standing import OrderStanding, VariantStanding
+from pipeline.domain.undo import Creation
 from pipeline.ports import (
     ApprovedPlan,
     Effect,
@@ -171,6 +172,10 @@ class Books:
     effects: Effects = field(default_factory=Effects)
     hung: dict[str, list[str]] = field(default_factory=dict)
     plan: ApprovedPlan | None = None
+    creations: list[Creation] = field(default_factory=list)
+
+    async def of_order(self, order_id: str) -> Sequence[Creation]:
+        return self.creations
 
     async def approved(self, run_id: str) -> ApprovedPlan | None:
         return self.plan

@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from app.approving import plan_json
 from app.db import views
 from app.db.errors import InvalidError, NotFoundError
-from app.db.receiving import UNITS_MAX, Units
+from app.db.receiving import UNITS_MAX, UndoneBefore, Units
 from app.db.uploads import create_upload
 from app.enqueue import try_enqueue_next, try_enqueue_upload, try_promote
 from pipeline.domain.intake import MAX_DOCUMENT_BYTES
@@ -82,6 +82,7 @@ def orders_router(deps: AdminDeps) -> APIRouter:
     router.add_api_route("/orders/{name}/retry", orders.retry, methods=["POST"])
     router.add_api_route("/orders/{name}/cancel", orders.cancel, methods=["POST"])
     router.add_api_route("/orders/{name}/receipts", orders.receive, methods=["POST"], status_code=201)
+    router.add_api_route("/orders/{name}/undo", orders.undo, methods=["POST"])
     router.add_api_route("/orders/{name}/close", orders.close, methods=["POST"], status_code=201)
     router.add_api_route("/orders/{name}/cancel-announcement", orders.cancel_order, methods=["POST"], status_code=201)
     return router
@@ -184,6 +185,16 @@ class _Orders:
     async def cancel_order(self, name: str, by: By) -> dict[str, Any]:
         """The order is off: what was announced and has not come is taken back."""
         return await self._end(name, by, "cancel")
+
+    async def undo(self, name: str, by: By) -> dict[str, Any]:
+        """Archive the products the order created and nobody touched, and take back what it announced.
+
+        What was received stays. A second time nothing happens, and `message` says who undid it.
+        """
+        undone = await self._deps.people.undo(await self._order_id(name), by.who)
+        if isinstance(undone, UndoneBefore):
+            return {"success": True, "message": f"{undone.who} has undone order {undone.number} already"}
+        return await self._go_on(undone)
 
     async def _end(self, name: str, by: By, action: Ending) -> dict[str, Any]:
         receipt_id, job = await self._deps.people.end_order(await self._order_id(name), by.who, action)

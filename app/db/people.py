@@ -1,4 +1,4 @@
-"""What people may do: to a run approve, retry, cancel; to an order receive, close, cancel; to a queue pause, resume.
+"""What people may do: approve, retry, cancel a run; receive, close, cancel, undo an order; pause, resume a queue.
 
 Each command is one short transaction that locks the run's row, looks at its state and moves it, raising both
 fence (whoever still works on it can write nothing more) and entry (the next job gets an id nobody has used).
@@ -18,7 +18,7 @@ from app.db.choosing import choose
 from app.db.door import turns_after
 from app.db.errors import ConflictError, NotFoundError
 from app.db.plans import ReadPlan, keep_approval_without, keep_plan
-from app.db.receiving import Delivered, Ending, end, receive, refuse_second_receipt
+from app.db.receiving import Delivered, Ending, UndoneBefore, end, receive, refuse_second_receipt, undo
 from app.db.tables import audit, effects, queue_pauses, runs, stage_runs
 from pipeline import flow
 from pipeline.domain.plan import summary
@@ -155,6 +155,18 @@ class People:
             receipt = await end(connection, order_id, who, action)
             await _note(connection, who, f"{action}-order", receipt.run, receipt.details)
             return receipt.id, receipt.next
+
+    async def undo(self, order_id: str, who: str) -> NextJob | UndoneBefore:
+        """Archive what the order created and nobody touched, and take back what it announced. See `app.db.receiving`.
+
+        A second time changes nothing and says who did it.
+        """
+        async with self._database.transaction() as connection:
+            receipt = await undo(connection, order_id, who)
+            if isinstance(receipt, UndoneBefore):
+                return receipt
+            await _note(connection, who, "undo", receipt.run, receipt.details)
+            return receipt.next
 
     async def pause_queue(self, queue: str, who: str) -> None:
         """Claim nothing from this queue until it is resumed, even if Redis forgets or a starting Node resumes."""

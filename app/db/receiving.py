@@ -11,6 +11,7 @@ import uuid
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import TYPE_CHECKING, Any, Literal
 
 from sqlalchemy import func, select
@@ -22,6 +23,7 @@ from app.db.journal import restore
 from app.db.tables import (
     audit,
     draft_variants,
+    effects,
     order_revisions,
     order_variants,
     purchase_orders,
@@ -34,7 +36,7 @@ from app.db.tables import (
 )
 from pipeline import flow
 from pipeline.domain.results import Drafts
-from pipeline.domain.standing import ENDED, OrderStanding, Share, moves_of, share
+from pipeline.domain.standing import ENDED, PLAN, OrderStanding, Share, moves_of, share
 from pipeline.run_store import NextJob
 
 if TYPE_CHECKING:
@@ -122,6 +124,46 @@ async def end(connection: AsyncConnection, order_id: str, who: str, action: Endi
         raise ConflictError(f"nothing of order {name} has been announced yet: cancel its run instead")
     await refuse_second_receipt(connection, order_id)
     return await _write(connection, order, who, action, {})
+
+
+@dataclass(frozen=True, slots=True)
+class UndoneBefore:
+    """Somebody has undone the order already; there is nothing left to do."""
+
+    number: str
+    who: str
+    at: datetime
+
+
+async def undo(connection: AsyncConnection, order_id: str, who: str) -> Receipt | UndoneBefore:
+    """Write the receipt that ends an order and archives what it created and nobody touched since.
+
+    Also of an order whose run failed half-way, and of one that was closed or cancelled before: its products are
+    still there. Not while a run of it is at work, which would create more behind the undo's back.
+    """
+    order = await _locked_order(connection, order_id)
+    name = order["number"] or order_id
+    found = await connection.execute(
+        select(receipts.c.entered_by, receipts.c.created_at)
+        .join(runs, runs.c.id == receipts.c.run_id)
+        .where(receipts.c.order_id == order_id, receipts.c.action == "undo", runs.c.state == "completed")
+        .limit(1)
+    )
+    if before := found.one_or_none():
+        return UndoneBefore(name, before.entered_by, before.created_at)
+    await refuse_second_receipt(connection, order_id)
+    of_order = (runs.c.order_id == order_id) & (runs.c.kind == "order")
+    busy = await connection.scalar(select(runs.c.id).where(of_order, runs.c.due_stage.is_not(None)).limit(1))
+    if busy is not None:
+        raise ConflictError(f"run {busy} of order {name} is at work: wait for it, or cancel it first")
+    if order["state"] == "draft" and not await connection.scalar(
+        select(effects.c.key)
+        .join(runs, runs.c.id == effects.c.run_id)
+        .where(of_order, ~effects.c.key.startswith(PLAN))
+        .limit(1)
+    ):
+        raise ConflictError(f"nothing of order {name} is in the shop yet: cancel its run instead")
+    return await _write(connection, order, who, "undo", {})
 
 
 async def take_over_shipment(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from pipeline.domain.purchase_order import Doubt
 from pipeline.domain.results import RunOutcome, ShopSync
@@ -32,6 +32,7 @@ def completed(sync: ShopSync, *, receipt: bool) -> RunOutcome:
         said = [
             f"order {sync.ended}",
             _announced(sync) if _units(sync, "announced") else "nothing was to be taken back",
+            *_undone(sync),
         ]
     elif receipt:
         said = [_received(sync), _rejected(sync)]
@@ -39,6 +40,21 @@ def completed(sync: ShopSync, *, receipt: bool) -> RunOutcome:
         said = [_products(sync), _announced(sync), _available(sync)]
     summary = ", ".join(part for part in said if part)
     return RunOutcome(state="completed", summary=f"{summary}; {sync.note}" if sync.note else summary)
+
+
+def _undone(sync: ShopSync) -> Iterator[str]:
+    archived = [one for one in sync.undone if not one.left]
+    left = [one for one in sync.undone if one.left]
+    if archived:
+        yield f"{_count(len(archived), 'draft product')} archived"
+    if left:
+        named = "; ".join(f"“{one.title}”: {one.left}" for one in left[:_REASONS_SHOWN])
+        more = f"; and {len(left) - _REASONS_SHOWN} more" if len(left) > _REASONS_SHOWN else ""
+        yield (
+            f"{_count(len(left), 'product')} left as it is ({named}{more})"
+            if len(left) == 1
+            else (f"{_count(len(left), 'product')} left as they are ({named}{more})")
+        )
 
 
 def _products(sync: ShopSync) -> str:

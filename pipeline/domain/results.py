@@ -247,11 +247,20 @@ class FailedProduct(Value):
     line: int | None = None
 
 
+class UndoneProduct(Value):
+    """A product the undone order had created: archived, or left in the shop; then `left` says why."""
+
+    draft_id: str
+    product_id: str
+    title: str
+    left: str = ""
+
+
 class ShopSync(Value):
     """9 shopify-sync: what now stands in the shop because of this run; `note` says what was not done and why.
 
     `ended` is the order's last state (closed or cancelled) when the run was to end it.
-    `plan` is the plan that was applied where nobody had approved one.
+    `plan` is the plan that was applied where nobody had approved one. `undone` are the products of an undone order.
     """
 
     products: tuple[SyncedProduct, ...] = ()
@@ -262,6 +271,7 @@ class ShopSync(Value):
     note: str = ""
     ended: str = ""
     plan: Plan | None = None
+    undone: tuple[UndoneProduct, ...] = ()
 
 
 class RunOutcome(Value):

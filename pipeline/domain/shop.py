@@ -26,7 +26,8 @@ class ShopProduct:
     """A product as the shop has it, with all its variants.
 
     `option_values` are the values offered, by option name in the product's order; none without options.
-    `link` is the draft whose custom id the product carries, empty when it carries none.
+    `link` is the draft whose custom id the product carries, empty when it carries none. `total_inventory` counts what
+    can be sold, over all locations.
     """
 
     id: str
@@ -36,3 +37,7 @@ class ShopProduct:
     vendor: str = ""
     option_values: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     link: str = ""
+    product_type: str = ""
+    tags: tuple[str, ...] = ()
+    description_html: str = ""
+    total_inventory: int = 0

@@ -99,6 +99,11 @@ def receipt_plan(receipt_id: str) -> str:
     return f"{PLAN}{receipt_id}"
 
 
+def undo_plan(receipt_id: str) -> str:
+    """The ledger's key of which products an undo archives and which it leaves."""
+    return f"{PLAN}undo:{receipt_id}"
+
+
 def run_plan(run_id: str, approved_at: int | None) -> str:
     """The ledger's key of whether a run may apply its plan; None: nobody approved one. A retry decides nothing anew."""
     return f"{PLAN}{run_id}:{'rule' if approved_at is None else approved_at}"

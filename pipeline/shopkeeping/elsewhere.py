@@ -68,6 +68,11 @@ def expected_elsewhere(seen: Look, units: Sequence[Unit], new: frozenset[str], n
             unit.draft_variant_id in new and now - seen.levels[unit.inventory_item_id].created_at < KEY_TRUSTED_FOR
         )
     }
+    return doubt_about(seen, foreign)
+
+
+def doubt_about(seen: Look, foreign: set[str]) -> Doubt | None:
+    """The question about these items, of which the shop expects more than our orders explain; None without any."""
     if not foreign:
         return None
     message = (

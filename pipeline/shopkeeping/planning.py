@@ -21,12 +21,13 @@ from pipeline.domain.results import DraftVariant
 from pipeline.domain.shop import ShopProduct, ShopVariant
 from pipeline.domain.standing import ENDED, OrderStanding
 from pipeline.errors import PipelineError
-from pipeline.ports import Shop, ShopFacts, StoredDraft
+from pipeline.ports import Orders, Shop, ShopFacts, StoredDraft
+from pipeline.shopkeeping import elsewhere
 from pipeline.shopkeeping.costs import costs_to_write
 from pipeline.shopkeeping.finding import Progress, find_matches
 from pipeline.shopkeeping.products import OURS, why_not_placed
 from pipeline.shopkeeping.steps import Unit
-from pipeline.shopkeeping.stock import OVER, SUPERSEDED, stock_policy, to_announce
+from pipeline.shopkeeping.stock import OVER, SUPERSEDED, required, stock_policy, to_announce
 
 READS_AT_ONCE = 4
 """Products read side by side: the shop's bucket holds ten such queries."""
@@ -39,9 +40,10 @@ async def read_plan(
     shop: Shop,
     facts: ShopFacts,
     stored: Sequence[StoredDraft],
-    standing: OrderStanding,
+    orders: Orders,
 ) -> tuple[Plan, dict[str, Match]]:
     """What stage 9 would do now for this order, and what each of its drafts is in the shop, by draft id."""
+    standing = await orders.standing(required(given.run.order_id, "order"))
     facts = at_its_place(facts, standing)
     if stops := _stops(given, facts):
         return Plan(currency=facts.currency, stops=stops), {}
@@ -51,6 +53,8 @@ async def read_plan(
     stock, note, units = _units(given, facts, [one for one in stored if one.draft.id not in problems], standing)
     if were_announced(stored, problems, standing):
         note, units = WAITS, {}
+    more, units = await _counted(given, shop, facts, matches, orders, units)
+    note = "; ".join(part for part in (note, more) if part)
     products = [
         ProductStep(
             draft_id=one.draft.id,
@@ -154,6 +158,30 @@ async def _read(shop: Shop, product_ids: Sequence[str]) -> dict[str, ShopProduct
     if troubles:
         raise troubles[0]
     return found
+
+
+async def _counted(
+    given: StageInput,
+    shop: Shop,
+    facts: ShopFacts,
+    matches: Mapping[str, Match],
+    orders: Orders,
+    units: Mapping[str, int],
+) -> tuple[str, dict[str, int]]:
+    """Why fewer units are told, and how many are: of what is there already, not what the shop cannot count.
+
+    Nor anything, where the shop expects goods from elsewhere: then a person is asked.
+    """
+    there = {name: one.inventory_item_id for match in matches.values() for name, one in match.variants.items()}
+    more = [Unit(name, there[name], count) for name, count in units.items() if count > 0 and name in there]
+    if not more:
+        return "", dict(units)
+    seen = await elsewhere.look(shop, orders, given.run.merchant.id, facts.location_id, more)
+    if doubt := elsewhere.doubt_about(seen, {item for item, by in seen.off.items() if by > 0}):
+        return doubt.message, {}
+    uncountable = seen.uncountable(more)
+    counted = {name: count for name, count in units.items() if name not in uncountable}
+    return elsewhere.why_uncountable(more, seen), counted
 
 
 async def _product(

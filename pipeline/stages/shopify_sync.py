@@ -18,12 +18,13 @@ from pipeline.domain.purchase_order import Doubt
 from pipeline.domain.results import Draft, FailedProduct, ShopSync, SyncedProduct
 from pipeline.domain.standing import run_plan
 from pipeline.effects import Answer, Ledger
-from pipeline.ports import DraftStore, Orders, Plans, Receipts, Shop, ShopFacts, Shops, StoredDraft
+from pipeline.ports import Creations, DraftStore, Orders, Plans, Receipts, Shop, ShopFacts, Shops, StoredDraft
 from pipeline.shopkeeping.bulk import BulkCreation
 from pipeline.shopkeeping.planning import WAITS, at_its_place, read_plan, were_announced
 from pipeline.shopkeeping.products import NotPlaced, Products
 from pipeline.shopkeeping.steps import NeedsPerson, Unit
 from pipeline.shopkeeping.stock import Stock, required, stock_policy
+from pipeline.shopkeeping.undoing import Undo
 
 
 class ShopifySync:
@@ -38,6 +39,7 @@ class ShopifySync:
         ledger: Ledger,
         clock: Clock,
         plans: Plans,
+        creations: Creations,
     ) -> None:
         self._shops = shops
         self._drafts = drafts
@@ -45,9 +47,11 @@ class ShopifySync:
         self._receipts = receipts
         self._ledger = ledger
         self._plans = plans
+        self._creations = creations
         self._products = Products(ledger)
         self._bulk = BulkCreation(ledger, clock)
         self._stock = Stock(ledger, orders, clock)
+        self._undo = Undo(ledger)
 
     async def run(self, given: StageInput) -> StageResult:
         """Create and announce for an order; receive, or take back, for a receipt."""
@@ -64,8 +68,7 @@ class ShopifySync:
     async def _order(self, given: StageInput, shop: Shop, facts: ShopFacts) -> StageResult:
         """Look, compare with what was approved, then apply."""
         stored = await self._drafts.of_run(given.run.id)
-        standing = await self._orders.standing(required(given.run.order_id, "order"))
-        now, matches = await read_plan(given, shop, facts, stored, standing)
+        now, matches = await read_plan(given, shop, facts, stored, self._orders)
         plan = await self._agree(given, now)
         if isinstance(plan, Review):
             return plan
@@ -149,7 +152,14 @@ class ShopifySync:
         facts = at_its_place(facts, standing)
         if receipt.action == "receive":
             return await self._stock.receive(given, shop, facts, receipt.lines, standing)
-        return await self._stock.end(given, shop, facts, standing, receipt.action)
+        if receipt.action != "undo":
+            return await self._stock.end(given, shop, facts, standing, receipt.action)
+        # What was received is sold perhaps by now: it stays, and with it the product.
+        sync = await self._stock.end(given, shop, facts, standing, "cancel")
+        creations = await self._creations.of_order(required(given.run.order_id, "order"))
+        undone = await self._undo.archive(given, shop, creations)
+        kept = "what was received stays in stock" if sync.ended == "closed" else ""
+        return sync.model_copy(update={"undone": undone, "note": "; ".join(filter(None, (sync.note, kept)))})
 
 
 def _look_again(changed: Sequence[str], done: str) -> Review:

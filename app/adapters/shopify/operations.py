@@ -25,6 +25,10 @@ fragment ProductFields on Product {
   title
   status
   vendor
+  productType
+  tags
+  descriptionHtml
+  totalInventory
   options { name optionValues { name } }
   metafield(namespace: "po_pipeline", key: "draft_id") { value }
   variants(first: $first, after: $after) {
@@ -104,6 +108,14 @@ mutation CreateProduct(
 """
     + _PRODUCT
 )
+
+ARCHIVE_PRODUCT = """
+mutation ArchiveProduct($product: ProductUpdateInput!) {
+  productUpdate(product: $product) {
+    userErrors { field message }
+  }
+}
+"""
 
 LINK_PRODUCT = """
 mutation LinkProduct($metafields: [MetafieldsSetInput!]!) {
@@ -249,6 +261,7 @@ ALL = (
     FIND_VARIANTS,
     NODES,
     CREATE_PRODUCT,
+    ARCHIVE_PRODUCT,
     LINK_PRODUCT,
     BULK_CREATE,
     RUN_BULK,

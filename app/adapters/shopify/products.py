@@ -144,6 +144,10 @@ class ShopifyProducts:
         await self._client.call(operations.ADD_VARIANTS, productId=product.id, variants=variants)
         return await self._read(product.id)
 
+    async def archive_product(self, product_id: str) -> None:
+        """Take a product out of sight; nothing of it is deleted. A repeat is harmless."""
+        await self._client.call(operations.ARCHIVE_PRODUCT, product={"id": product_id, "status": "ARCHIVED"})
+
     async def stock_values(self, product_id: str) -> Mapping[str, StockValue]:
         """Cost and sellable units of a product's variants, by variant id."""
         found: dict[str, StockValue] = {}
@@ -312,6 +316,10 @@ def _product(node: Mapping[str, Any], variants: Sequence[ShopVariant]) -> ShopPr
         vendor=node["vendor"],
         option_values={} if standalone else options,
         link=(node["metafield"] or {}).get("value", ""),
+        product_type=node["productType"],
+        tags=tuple(node["tags"]),
+        description_html=node["descriptionHtml"],
+        total_inventory=node["totalInventory"],
     )
 
 

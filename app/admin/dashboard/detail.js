@@ -139,6 +139,10 @@ function actions(order) {
   if (["running", "needs_review", "failed"].includes(run.state)) {
     found.push(act("cancel", `Cancel ${title(run)}? It ends for good. What the shop was told already stays there.`));
   }
+  const over = order.receipts.some((receipt) => receipt.action === "undo" && receipt.state !== "failed");
+  if (run.kind === "order" && !run.stage && !over && !["", "draft"].includes(order.order_state)) {
+    found.push(act("undo", `Undo ${title(run)}? Products it created and nobody has touched are archived, and what it announced is taken back. What was edited or received stays.`));
+  }
   const open = order.variants.filter((variant) => openUnits(variant) > 0);
   const form = run.kind === "order" && open.length ? [receiveForm(run, open)] : [];
   return make("div", {}, make("div", { class: "actions" }, ...found), ...form);

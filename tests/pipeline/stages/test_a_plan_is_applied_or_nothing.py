@@ -85,8 +85,7 @@ class Office:
 
     async def read(self) -> Plan:
         shop = await self.shops.of(self.given.run.merchant)
-        standing = await self.books.standing("order-1")
-        plan, _ = await read_plan(self.given, shop, await shop.facts(), self.books.drafts, standing)
+        plan, _ = await read_plan(self.given, shop, await shop.facts(), self.books.drafts, self.books)
         return plan
 
     async def approve(self, entry: int = 1) -> Plan:
@@ -105,6 +104,7 @@ class Office:
             self.books,
             Ledger(self.effects),
             SystemClock(),
+            self.books,
             self.books,
         )
         return await stage.run(self.given)

@@ -77,7 +77,9 @@ class World:
 
     def stage(self, reach: Callable[[str], None] = lambda _gap: None) -> ShopifySync:
         ledger = Ledger(self.effects, reach)
-        return ShopifySync(self.shops, DraftsOf(self.books), self.books, self.books, ledger, SystemClock(), self.books)
+        return ShopifySync(
+            self.shops, DraftsOf(self.books), self.books, self.books, ledger, SystemClock(), self.books, self.books
+        )
 
     def record(self, output: ShopSync) -> None:
         """What the recorder does with the result."""
