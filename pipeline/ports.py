@@ -432,7 +432,64 @@ class QuantityChange:
     delta: int
 
 
-class Shop(Protocol):
+@dataclass(frozen=True, slots=True)
+class ShopTransfer:
+    """Goods on their way to a location, as the shop has them: units by inventory item, and the shipments made."""
+
+    id: str
+    quantities: Mapping[str, int]
+    shipment_ids: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class ShipmentLine:
+    """Units of one item on a shipment that were neither accepted nor rejected yet."""
+
+    id: str
+    inventory_item_id: str
+    unreceived: int
+
+
+@dataclass(frozen=True, slots=True)
+class Came:
+    """Units of a shipment's line that came: taken into stock, or not."""
+
+    line_id: str
+    quantity: int
+    accepted: bool
+
+
+class TransferShop(Protocol):
+    """A shop that has transfers of its own, and lets us use them (`pipeline.shopkeeping.native`)."""
+
+    async def find_transfer(self, mark: str) -> ShopTransfer | None:
+        """The transfer created for that announcement."""
+        ...
+
+    async def transfer(self, transfer_id: str) -> ShopTransfer:
+        """The transfer of that id. Raises VendorRefused when it was deleted."""
+        ...
+
+    async def create_transfer(
+        self, *, key: str, mark: str, reference: str, location_id: str, changes: Sequence[QuantityChange]
+    ) -> str:
+        """A transfer to a location from nowhere, ready to be shipped, idempotent by `key`; returns its id."""
+        ...
+
+    async def ship_transfer(self, *, key: str, transfer_id: str, changes: Sequence[QuantityChange]) -> str:
+        """Send a transfer's goods on their way, idempotent by `key`; returns the shipment's id."""
+        ...
+
+    async def shipment(self, shipment_id: str) -> Sequence[ShipmentLine]:
+        """A shipment's lines with what has not been received yet; none when it was deleted."""
+        ...
+
+    async def receive_shipment(self, *, key: str, shipment_id: str, came: Sequence[Came]) -> None:
+        """Say what came of a shipment, idempotent by `key`."""
+        ...
+
+
+class Shop(TransferShop, Protocol):
     """One merchant's shop. Raises VendorUnavailable, VendorRefused (permanent), ReplyLost never: ask again."""
 
     async def facts(self) -> ShopFacts:

@@ -168,6 +168,7 @@ class Books:
     lines: list[ReceiptLine] = field(default_factory=list)
     action: str = "receive"
     state: str = ""
+    shipments: list[str] = field(default_factory=list)
     images: list[StoredImage] = field(default_factory=list)
     effects: Effects = field(default_factory=Effects)
     hung: dict[str, list[str]] = field(default_factory=dict)
@@ -181,7 +182,7 @@ class Books:
         return self.plan
 
     async def standing(self, order_id: str) -> OrderStanding:
-        return OrderStanding(self.location_id, self.standings, self.revision, self.state)
+        return OrderStanding(self.location_id, self.standings, self.revision, self.state, tuple(self.shipments))
 
     async def incoming(
         self, merchant_id: str, location_id: str, inventory_item_ids: Sequence[str], draft_variant_ids: Sequence[str]
@@ -189,7 +190,7 @@ class Books:
         told: Counter[str] = Counter()
         for effect in self.effects.rows.values():
             if effect.key.startswith("announce:") and "refused" not in effect.external:
-                for _, item, units in effect.parameters["units"]:
+                for _, item, units in effect.parameters.get("units", ()):
                     told[item] += units
         told.subtract({one.inventory_item_id: one.taken for one in self.standings.values()})
         return {item: Incoming(0, units) for item, units in told.items()}  # what is under way is not known here

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from sqlalchemy import bindparam, case, func, literal, or_, select, update
+from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.db.tables import (
@@ -17,10 +18,11 @@ from app.db.tables import (
     purchase_orders,
     runs,
     shipment_lines,
+    shipments,
     stage_runs,
 )
 from pipeline import flow
-from pipeline.domain.results import StockMove
+from pipeline.domain.results import ShippedLine, StockMove
 from pipeline.domain.standing import ENDED, PLAN, OrderStanding, Share, VariantStanding
 
 TAKEN = order_variants.c.received + order_variants.c.rejected - order_variants.c.surplus
@@ -56,6 +58,9 @@ async def standing_of(connection: AsyncConnection, order_id: str) -> OrderStandi
             stage_runs.c.state == "finished",
         )
     )
+    found_shipments = await connection.scalars(
+        select(shipments.c.id).where(shipments.c.order_id == order_id).order_by(shipments.c.created_at, shipments.c.id)
+    )
     variants = {
         row["draft_variant_id"]: VariantStanding(
             inventory_item_id=row["inventory_item_id"],
@@ -65,7 +70,7 @@ async def standing_of(connection: AsyncConnection, order_id: str) -> OrderStandi
         )
         for row in rows
     }
-    return OrderStanding(location_id, variants, revision or 0, state)
+    return OrderStanding(location_id, variants, revision or 0, state, tuple(found_shipments))
 
 
 async def book(connection: AsyncConnection, order_id: str | None, moves: Iterable[StockMove]) -> None:
@@ -87,6 +92,23 @@ async def book(connection: AsyncConnection, order_id: str | None, moves: Iterabl
                 for move in sorted(some, key=lambda move: move.draft_variant_id)
             ],
         )
+
+
+async def book_shipped(connection: AsyncConnection, order_id: str | None, lines: Sequence[ShippedLine]) -> None:
+    """Write which shipments announce the order's goods; a repeat writes the same."""
+    for shipment_id, transfer_id in sorted({(one.shipment_id, one.transfer_id) for one in lines}):
+        known = {"id": shipment_id, "order_id": order_id, "transfer_id": transfer_id}
+        await connection.execute(insert(shipments).values(known).on_conflict_do_nothing())
+    for one in sorted(lines, key=lambda one: (one.shipment_id, one.inventory_item_id)):
+        statement = insert(shipment_lines).values(
+            shipment_id=one.shipment_id,
+            inventory_item_id=one.inventory_item_id,
+            shipped=one.quantity,
+            taken_back=one.taken_back,
+        )
+        written = {"shipped": one.quantity, "taken_back": one.taken_back}
+        key = ["shipment_id", "inventory_item_id"]
+        await connection.execute(statement.on_conflict_do_update(index_elements=key, set_=written))
 
 
 async def book_shipment(connection: AsyncConnection, came: Sequence[tuple[str, str, int, int]]) -> None:

@@ -203,7 +203,9 @@ async def _uncounted(
 ) -> ReceivedInAdmin | None:
     """What of a line neither the books nor a receipt under way count yet."""
     found = await connection.execute(
-        select(shipment_lines.c.accepted, shipment_lines.c.rejected).where(
+        select(
+            shipment_lines.c.accepted, (shipment_lines.c.rejected + shipment_lines.c.taken_back).label("rejected")
+        ).where(
             shipment_lines.c.shipment_id == shipment_id,
             shipment_lines.c.inventory_item_id == line.inventory_item_id,
         )

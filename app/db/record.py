@@ -16,7 +16,7 @@ from sqlalchemy import bindparam, case, func, literal, select, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from app.db.books import book, settle_state
+from app.db.books import book, book_shipment, book_shipped, settle_state
 from app.db.plans import keep_plan
 from app.db.tables import (
     draft_variants,
@@ -361,6 +361,9 @@ async def _synced(connection: AsyncConnection, run: Run, sync: ShopSync) -> None
         )
         await _remember(connection, run, [one.draft_variant_id for one in variants])
     await book(connection, run.order_id, sync.stock)
+    await book_shipped(connection, run.order_id, sync.shipped)
+    came = [(one.shipment_id, one.inventory_item_id, one.accepted, one.rejected) for one in sync.received]
+    await book_shipment(connection, came)
     if any(move.move == "announced" for move in sync.stock):
         await connection.execute(
             update(purchase_orders)

@@ -412,6 +412,8 @@ shipment_lines = Table(
     Column("shipment_id", Text, ForeignKey(shipments.c.id), nullable=False),
     Column("inventory_item_id", Text, nullable=False),
     Column("shipped", Integer, nullable=False),
+    # Rejected by us without any goods having come, because they were expected no longer.
+    Column("taken_back", Integer, nullable=False, server_default="0"),
     Column("accepted", Integer, nullable=False, server_default="0"),
     Column("rejected", Integer, nullable=False, server_default="0"),
     PrimaryKeyConstraint("shipment_id", "inventory_item_id"),

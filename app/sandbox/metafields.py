@@ -14,7 +14,12 @@ if TYPE_CHECKING:
     from app.sandbox.state import Product, Shop
 
 SET_MAX = 25
-OWNER_TYPES = {"Product": "PRODUCT", "ProductVariant": "PRODUCTVARIANT", "Location": "LOCATION"}
+OWNER_TYPES = {
+    "InventoryTransfer": "INVENTORY_TRANSFER",
+    "Location": "LOCATION",
+    "Product": "PRODUCT",
+    "ProductVariant": "PRODUCTVARIANT",
+}
 
 
 def full_namespace(namespace: str | None) -> str:

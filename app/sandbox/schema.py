@@ -21,7 +21,7 @@ from graphql import (
     get_directive_values,
 )
 
-from app.sandbox import bulk, fields, inventory, media, metafields, products, publishing, reads, variants
+from app.sandbox import bulk, fields, inventory, media, metafields, products, publishing, reads, transfers, variants
 from app.sandbox.call import Call, Resolver, UserErrors, refused
 from app.sandbox.idempotency import once
 
@@ -57,6 +57,10 @@ IDEMPOTENT_MUTATIONS: dict[str, tuple[str, Resolver]] = {
     "inventoryAdjustQuantities": ("write_inventory", inventory.adjust),
     "inventoryMoveQuantities": ("write_inventory", inventory.move),
     "inventorySetQuantities": ("write_inventory", inventory.set_quantities),
+    "inventoryShipmentCreateInTransit": ("write_inventory_shipments", transfers.ship),
+    "inventoryShipmentReceive": ("write_inventory_shipments_received_items", transfers.receive),
+    "inventoryTransferCancel": ("write_inventory_transfers", transfers.cancel),
+    "inventoryTransferCreateAsReadyToShip": ("write_inventory_transfers", transfers.create_ready),
 }
 """Those on which Shopify requires `@idempotent(key:)` since 2026-04."""
 
@@ -64,6 +68,9 @@ READ_SCOPES: dict[str, tuple[str, ...]] = {
     "inventoryItem": ("read_inventory", "read_products"),
     "inventoryItems": ("read_inventory", "read_products"),
     "inventoryLevel": ("read_inventory", "read_products"),
+    "inventoryShipment": ("read_inventory_shipments",),
+    "inventoryTransfer": ("read_inventory_transfers",),
+    "inventoryTransfers": ("read_inventory_transfers",),
     "location": ("read_locations", "read_inventory"),
     "locations": ("read_locations", "read_inventory"),
     "product": ("read_products",),
@@ -82,7 +89,7 @@ READ_SCOPES: dict[str, tuple[str, ...]] = {
 def load_schema() -> GraphQLSchema:
     """Build the contract and bind every resolver to its field."""
     schema = build_schema(CONTRACT.read_text(encoding="utf-8"))
-    for type_name, resolvers in {"QueryRoot": reads.QUERIES, **fields.FIELDS}.items():
+    for type_name, resolvers in {"QueryRoot": reads.QUERIES, **fields.FIELDS, **transfers.FIELDS}.items():
         for field_name, resolver in resolvers.items():
             _field(schema, type_name, field_name).resolve = _read(resolver)
     for field in _object(schema, "QueryRoot").fields.values():

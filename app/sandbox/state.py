@@ -28,6 +28,13 @@ ALL_SCOPES = (
     "write_publications",
 )
 
+TRANSFER_SCOPES = (
+    "write_inventory_transfers",
+    "write_inventory_shipments",
+    "write_inventory_shipments_received_items",
+)
+"""What an app needs to transfer goods; not granted unless a test says so, as in most installs."""
+
 
 def now() -> datetime:
     """The instant, in UTC."""
@@ -51,6 +58,8 @@ class Settings(BaseModel):
     """24 hours by one third-party note; Shopify's own figure is not known."""
     search_lag_s: float = 0
     """Search indexes lag writes: a search does not see what is younger than this."""
+    incoming_moves_with: Literal["transfer", "shipment"] = "shipment"
+    """Not settled: what makes a transfer's goods incoming."""
     refuses_moves: bool = False
     """Not settled: whether units may be moved from incoming to available. True says no to every move."""
     client_token_s: float = 86399
@@ -251,6 +260,55 @@ class AdjustmentGroup(BaseModel):
     created_at: datetime = Field(default_factory=now)
 
 
+class TransferLine(BaseModel):
+    """Units of one item on a transfer."""
+
+    id: str
+    inventory_item_id: str
+    total_quantity: int
+    shipped_quantity: int = 0
+
+
+class Transfer(BaseModel):
+    """Goods that are to come to a location."""
+
+    id: str
+    name: str
+    reference_name: str | None = None
+    note: str | None = None
+    tags: list[str] = Field(default_factory=list)
+    status: str = "READY_TO_SHIP"
+    origin_id: str | None = None
+    destination_id: str
+    lines: list[TransferLine]
+    date_created: datetime = Field(default_factory=now)
+
+
+class ShipmentLine(BaseModel):
+    """Units of one item on their way, and what came of them."""
+
+    id: str
+    inventory_item_id: str
+    quantity: int
+    accepted_quantity: int = 0
+    rejected_quantity: int = 0
+
+    @property
+    def unreceived_quantity(self) -> int:
+        """Neither accepted nor rejected yet."""
+        return self.quantity - self.accepted_quantity - self.rejected_quantity
+
+
+class Shipment(BaseModel):
+    """Goods of a transfer that are on their way."""
+
+    id: str
+    name: str
+    transfer_id: str
+    status: str = "IN_TRANSIT"
+    lines: list[ShipmentLine]
+
+
 class ProductSetOperation(BaseModel):
     """The handle of an asynchronous productSet."""
 
@@ -328,6 +386,8 @@ class Shop(BaseModel):
     media: dict[str, Media] = Field(default_factory=dict)
     uploads: dict[str, Upload] = Field(default_factory=dict)
     adjustments: dict[str, AdjustmentGroup] = Field(default_factory=dict)
+    transfers: dict[str, Transfer] = Field(default_factory=dict)
+    shipments: dict[str, Shipment] = Field(default_factory=dict)
     operations: dict[str, ProductSetOperation] = Field(default_factory=dict)
     bulk_operations: dict[str, BulkOperation] = Field(default_factory=dict)
     remembered: dict[str, Remembered] = Field(default_factory=dict)

@@ -25,6 +25,8 @@ def shop_view(shop: Shop, at: datetime) -> dict[str, Any]:
         "uploads": [one.model_dump(mode="json") for one in shop.uploads.values()],
         "definitions": [one.model_dump() for one in shop.definitions.values()],
         "adjustments": [one.model_dump(mode="json") for one in shop.adjustments.values()],
+        "transfers": [one.model_dump(mode="json") for one in shop.transfers.values()],
+        "shipments": [one.model_dump(mode="json") for one in shop.shipments.values()],
         "products_created": shop.products_created,
         "calls": dict(shop.calls),
         "tokens_granted": dict(shop.oauth.granted),

@@ -30,6 +30,7 @@ def upgrade() -> None:
         sa.Column('shipment_id', sa.Text(), nullable=False),
         sa.Column('inventory_item_id', sa.Text(), nullable=False),
         sa.Column('shipped', sa.Integer(), nullable=False),
+        sa.Column('taken_back', sa.Integer(), server_default='0', nullable=False),
         sa.Column('accepted', sa.Integer(), server_default='0', nullable=False),
         sa.Column('rejected', sa.Integer(), server_default='0', nullable=False),
         sa.ForeignKeyConstraint(['shipment_id'], ['po.shipments.id'], name=op.f('fk_shipment_lines_shipment_id')),

@@ -256,6 +256,25 @@ class UndoneProduct(Value):
     left: str = ""
 
 
+class ShippedLine(Value):
+    """Units of one item that one of the shop's shipments announced, and how many of them were taken back since."""
+
+    shipment_id: str
+    transfer_id: str
+    inventory_item_id: str
+    quantity: int
+    taken_back: int = 0
+
+
+class ReceivedLine(Value):
+    """Units of one item that came of one of the shop's shipments by this run."""
+
+    shipment_id: str
+    inventory_item_id: str
+    accepted: int
+    rejected: int
+
+
 class ShopSync(Value):
     """9 shopify-sync: what now stands in the shop because of this run; `note` says what was not done and why.
 
@@ -266,6 +285,8 @@ class ShopSync(Value):
     products: tuple[SyncedProduct, ...] = ()
     failures: tuple[FailedProduct, ...] = ()
     stock: tuple[StockMove, ...] = ()
+    shipped: tuple[ShippedLine, ...] = ()
+    received: tuple[ReceivedLine, ...] = ()
     location_id: str = ""
     location_name: str = ""
     note: str = ""

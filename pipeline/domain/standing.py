@@ -40,13 +40,15 @@ class VariantStanding:
 class OrderStanding:
     """An order in the shop, by draft variant id. `location_id` is where it was announced, empty if it never was.
 
-    `revision` is the newest one these books hold the announcement of, 0 if none. `state` is the order's own.
+    `revision` is the newest one these books hold the announcement of, 0 if none. `state` is the order's own;
+    `shipments` are those that announced its goods, oldest first, where it was announced by transfers.
     """
 
     location_id: str
     variants: Mapping[str, VariantStanding]
     revision: int = 0
     state: str = ""
+    shipments: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,8 +16,9 @@ under the same key. What is told next is the difference between the total wanted
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections import Counter
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from itertools import count
 from typing import Any
@@ -30,6 +31,8 @@ from pipeline.domain.standing import PLAN
 from pipeline.effects import Answer, Ledger
 from pipeline.errors import PipelineError, VendorRefused
 from pipeline.ports import Effect, QuantityChange, Shop
+from pipeline.shopkeeping import native
+from pipeline.shopkeeping.native import TRANSFER
 
 KEYS = UUID("5b2c8a86-6a0e-5c0b-9d55-0d3c7b6f3a11")
 """Namespace of our idempotency keys; changing it would make every repeat a new effect."""
@@ -45,6 +48,9 @@ KEY_TRUSTED_FOR = timedelta(hours=20)
 
 RECEIVED = "received"
 """As a state of `Telling`: units move from incoming to available in one atomic call."""
+
+Send = Callable[[str, Mapping[str, Any]], Awaitable[Answer]]
+"""A request by its idempotency key and its stored parameters."""
 
 _SPENT = "IDEMPOTENCY_PREVIOUS_ATTEMPT_FAILED"
 _MISMATCH = "IDEMPOTENCY_KEY_PARAMETER_MISMATCH"
@@ -71,8 +77,9 @@ class Unit:
 class Telling:
     """One total the shop is brought to: under which name its steps are numbered, and how a step is sent.
 
-    `state` is the shop's quantity that changes, or RECEIVED. The first step of a series fixes its state and its
-    location for good: what was announced at one place as incoming is taken back there and as incoming.
+    `state` is the shop's quantity that changes, or RECEIVED, or TRANSFER. The first step of a series fixes its state
+    and its location for good: what was announced at one place as incoming is taken back there and as incoming.
+    `reference` is the order's number, for people.
     """
 
     series: str
@@ -81,6 +88,17 @@ class Telling:
     document: str
     location_id: str
     revision: int = 0
+    reference: str = ""
+
+
+@dataclass(slots=True)
+class Shipment:
+    """A shipment that announced units, by inventory item, and how many of them were taken back since."""
+
+    id: str
+    transfer_id: str
+    items: Mapping[str, int]
+    taken_back: Counter[str] = field(default_factory=Counter)
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +108,7 @@ class Told:
     units: tuple[Unit, ...]
     state: str
     location_id: str
+    shipments: tuple[Shipment, ...] = ()
     newer: bool = False
 
 
@@ -123,24 +142,72 @@ class Steps:
         and only then is it known what is missing. A step of a later revision ends it: that one's say is newer.
         """
         told: dict[str, Unit] = {}
+        shipments: dict[str, Shipment] = {}
         refusals = 0
         for step in count():
-            known = await self._ledger.find(_key(telling.series, step))
+            key = _key(telling.series, step)
+            known = await self._ledger.find(key)
             units = [] if known else outstanding(target, told)[:CHANGES_MAX]
             if known is None and not units:
                 break
-            parameters = _parameters(telling, units) if known is None else known.parameters
-            answer = await self._take(given, shop, _key(telling.series, step), parameters)
+            parameters = await _parameters(shop, telling, units, shipments) if known is None else known.parameters
+            answer = await self._take(given, shop, key, parameters)
             if "refused" in answer:
                 refusals += known is None
                 if refusals > REFUSALS_MAX:
                     raise VendorRefused(f"the shop refuses every new key: {answer['message']}", code=_SPENT)
                 continue
             _add(told, answer["units"])
+            if "transfer" in answer:
+                shipped = await self._ship(given, shop, key, answer)
+                shipments[shipped.id] = shipped
+            elif answer.get("shipment") in shipments:
+                shipments[answer["shipment"]].taken_back.update({item: -by for item, by in _by_item(answer).items()})
             telling = replace(telling, state=answer["state"], location_id=answer["location_id"])
             if answer["revision"] > telling.revision:
                 return Told(tuple(told.values()), telling.state, telling.location_id, newer=True)
-        return Told(tuple(told.values()), telling.state, telling.location_id)
+        return Told(tuple(told.values()), telling.state, telling.location_id, tuple(shipments.values()))
+
+    async def receive(self, given: StageInput, shop: Shop, key: str, parameters: Mapping[str, Any]) -> None:
+        """Say once what came of one shipment."""
+
+        async def send(idempotency_key: str, first: Mapping[str, Any]) -> Answer:
+            return await native.receive(shop, idempotency_key, first)
+
+        async def unknown(_key: str, first: Mapping[str, Any]) -> Answer:
+            message = (
+                f"What came of shipment {first['shipment']} may or may not have been told to the shop, and it is too "
+                "late to ask it. Look at the shipment there, and receive it there if that is missing. Then approve: "
+                "it counts as done, and nothing is sent again."
+            )
+            doubt = Doubt(code="stock_outcome_unknown", message=message)
+            return {"assumed_by": await self.settled_by_person(given, key, doubt)}
+
+        await self._again(given, key, parameters, send, unknown)
+
+    async def _ship(self, given: StageInput, shop: Shop, key: str, answer: Answer) -> Shipment:
+        items = _by_item(answer)
+
+        async def send(idempotency_key: str, first: Mapping[str, Any]) -> Answer:
+            return await native.ship(shop, idempotency_key, first)
+
+        parameters = {"transfer": answer["transfer"], "items": [list(one) for one in items.items()]}
+        # However long ago: `ship` looks first, and a transfer that has no shipment was not shipped.
+        shipped = await self._again(given, f"{key}:ship", parameters, send, send)
+        return Shipment(shipped["shipment"], answer["transfer"], items)
+
+    async def _again(
+        self, given: StageInput, key: str, parameters: Mapping[str, Any], send: Send, unknown: Send
+    ) -> Answer:
+        """One effect. What was refused may be tried again under a new key, once the cause is mended."""
+        for attempt in count():
+            known = await self._ledger.find(_key(key, attempt))
+            if known is not None and "refused" in known.external:
+                continue
+            answer = await self._attempt(given, _key(key, attempt), parameters, send, unknown)
+            if "refused" not in answer:
+                return answer
+        raise AssertionError  # count() does not end
 
     async def settled_by_person(self, given: StageInput, question: str, doubt: Doubt) -> str:
         """Who has answered this question of this run by approving it; raises NeedsPerson until somebody has.
@@ -161,43 +228,49 @@ class Steps:
         return given.run.approved_by
 
     async def _take(self, given: StageInput, shop: Shop, key: str, parameters: Mapping[str, Any]) -> Answer:
-        """One step through the ledger. A refusal is an answer too: it is confirmed first, then raised."""
-        idempotency_key = idempotency_key_of(given, key)
-        refusals: list[VendorRefused] = []
+        """One step."""
 
-        def told_as(first: Mapping[str, Any], **how: str) -> Answer:
+        def told_as(first: Mapping[str, Any], how: Answer) -> Answer:
             return {**how, **{name: first[name] for name in ("units", "state", "revision", "location_id")}}
 
-        async def unknown(first: Mapping[str, Any]) -> Answer:
-            """Nobody can tell whether it happened: nothing is sent again, and a person has the last word."""
-            doubt = await _unknown_outcome(shop, first)
-            return told_as(first, assumed_by=await self.settled_by_person(given, key, doubt))
+        async def send(idempotency_key: str, first: Mapping[str, Any]) -> Answer:
+            return told_as(first, await _send(shop, idempotency_key, key, first))
 
-        async def send(first: Mapping[str, Any]) -> Answer:
+        async def unknown(_key: str, first: Mapping[str, Any]) -> Answer:
+            """Nobody can tell whether it happened: nothing is sent again, and a person has the last word."""
+            if _is_new_transfer(first) and (found := await native.find(shop, key, _by_item(first))):
+                return told_as(first, {"transfer": found})
+            doubt = await _unknown_outcome(shop, first)
+            return told_as(first, {"assumed_by": await self.settled_by_person(given, key, doubt)})
+
+        return await self._attempt(given, key, parameters, send, unknown)
+
+    async def _attempt(
+        self, given: StageInput, key: str, parameters: Mapping[str, Any], send: Send, unknown: Send
+    ) -> Answer:
+        """One request through the ledger. A refusal is an answer too: it is confirmed first, then raised."""
+        idempotency_key = str(uuid5(KEYS, f"{given.run.merchant.id}|{key}"))
+        refusals: list[VendorRefused] = []
+
+        async def call(first: Mapping[str, Any]) -> Answer:
             try:
-                group = await _send(shop, idempotency_key, first)
+                return await send(idempotency_key, first)
             except VendorRefused as refused:
                 if refused.code == _MISMATCH:
-                    return await unknown(first)
+                    return await unknown(idempotency_key, first)
                 refusals.append(refused)
                 return {"refused": refused.code, "message": str(refused)}
-            return told_as(first, group=group)
 
         async def ask(effect: Effect) -> Answer | None:
             # The repeat is the question: inside the key's retention it answers and changes nothing.
             if self._clock.now() - effect.intended_at < KEY_TRUSTED_FOR:
                 return None
-            return await unknown(effect.parameters)
+            return await unknown(idempotency_key, effect.parameters)
 
-        answer = await self._ledger.once(given, key, parameters, call=send, ask=ask)
+        answer = await self._ledger.once(given, key, parameters, call=call, ask=ask)
         if refusals and refusals[0].code != _SPENT:
             raise refusals[0]
         return answer
-
-
-def idempotency_key_of(given: StageInput, key: str) -> str:
-    """The key of one ledgered effect: derived, so that a database restored from a backup names it the same way."""
-    return str(uuid5(KEYS, f"{given.run.merchant.id}|{key}"))
 
 
 def outstanding(target: Sequence[Unit], told: Mapping[str, Unit]) -> list[Unit]:
@@ -223,25 +296,63 @@ def _add(told: dict[str, Unit], units: Sequence[Sequence[Any]]) -> None:
         told[name] = Unit(name, item, before + quantity)
 
 
-def _parameters(telling: Telling, units: Sequence[Unit]) -> dict[str, Any]:
-    """All a repeat needs to send the very same request again, as JSON. Lists, because JSONB reorders objects."""
-    return {
+async def _parameters(
+    shop: Shop, telling: Telling, units: Sequence[Unit], shipments: Mapping[str, Shipment]
+) -> dict[str, Any]:
+    """All a repeat needs to send the very same request again, as JSON. Lists, because JSONB reorders objects.
+
+    One request of a transfer only adds or only takes back, and takes back of one shipment: other steps do the rest.
+    """
+    common = {
         "state": telling.state,
         "reason": telling.reason,
         "document": telling.document,
         "location_id": telling.location_id,
         "revision": telling.revision,
-        "units": [[unit.draft_variant_id, unit.inventory_item_id, unit.quantity] for unit in units],
+        "reference": telling.reference,
     }
+    if telling.state == TRANSFER:
+        more = [unit for unit in units if unit.quantity > 0]
+        if not more:
+            return {**common, **await _taking_back(shop, units, shipments)}
+        units = more
+    return {**common, "units": [[unit.draft_variant_id, unit.inventory_item_id, unit.quantity] for unit in units]}
 
 
-async def _send(shop: Shop, key: str, parameters: Mapping[str, Any]) -> str:
+async def _taking_back(shop: Shop, units: Sequence[Unit], shipments: Mapping[str, Shipment]) -> dict[str, Any]:
+    """What is rejected of the newest shipment that still holds some of these units, and whose units those are."""
+    items: Counter[str] = Counter()
+    for unit in units:
+        items[unit.inventory_item_id] -= unit.quantity
+    parted = await native.part(shop, list(shipments)[::-1], {item: (0, by) for item, by in items.items()})
+    shipment_id = parted[0][0]
+    lines = [(line, item, rejected) for where, line, item, _, rejected in parted if where == shipment_id]
+    left = Counter({item: rejected for _, item, rejected in lines})
+    taken: list[list[Any]] = []
+    for unit in units:
+        by = min(-unit.quantity, left[unit.inventory_item_id])
+        left[unit.inventory_item_id] -= by
+        if by:
+            taken.append([unit.draft_variant_id, unit.inventory_item_id, -by])
+    return {"units": taken, "shipment": shipment_id, "lines": [[line, 0, rejected] for line, _, rejected in lines]}
+
+
+def _is_new_transfer(parameters: Mapping[str, Any]) -> bool:
+    return bool(parameters["state"] == TRANSFER and "shipment" not in parameters)
+
+
+async def _send(shop: Shop, key: str, mark: str, parameters: Mapping[str, Any]) -> Answer:
     """One request, built from stored parameters only. Two variants of one inventory item are one change."""
-    changes = [QuantityChange(item, quantity) for item, quantity in _by_item(parameters).items()]
+    items = _by_item(parameters)
+    if _is_new_transfer(parameters):
+        return await native.announce(shop, key, mark, items, parameters)
+    if parameters["state"] == TRANSFER:
+        return await native.receive(shop, key, parameters)
+    changes = [QuantityChange(item, quantity) for item, quantity in items.items()]
     document, location_id = parameters["document"], parameters["location_id"]
     if parameters["state"] == RECEIVED:
-        return await shop.move(key=key, document=document, location_id=location_id, changes=changes)
-    return await shop.adjust(
+        return {"group": await shop.move(key=key, document=document, location_id=location_id, changes=changes)}
+    group = await shop.adjust(
         key=key,
         name=parameters["state"],
         reason=parameters["reason"],
@@ -249,6 +360,7 @@ async def _send(shop: Shop, key: str, parameters: Mapping[str, Any]) -> str:
         location_id=location_id,
         changes=changes,
     )
+    return {"group": group}
 
 
 def _by_item(parameters: Mapping[str, Any]) -> dict[str, int]:

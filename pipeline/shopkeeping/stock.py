@@ -15,16 +15,19 @@ from pipeline.clock import Clock
 from pipeline.contract import Reject, StageInput
 from pipeline.domain.merchant import StockPolicy
 from pipeline.domain.purchase_order import DocumentKind
-from pipeline.domain.results import OrderToSave, ShopSync, StockMove
+from pipeline.domain.results import OrderToSave, ReceivedLine, ShippedLine, ShopSync, StockMove
 from pipeline.domain.standing import ENDED, OrderStanding, Share, VariantStanding, moves_of, receipt_plan, share
 from pipeline.effects import Answer, Ledger
 from pipeline.errors import VendorRefused
 from pipeline.ports import Effect, Orders, ReceiptLine, Shop, ShopFacts
-from pipeline.shopkeeping import elsewhere
+from pipeline.shopkeeping import elsewhere, native
+from pipeline.shopkeeping.native import SCOPES, TRANSFER
 from pipeline.shopkeeping.steps import RECEIVED, Steps, Telling, Told, Unit, outstanding
 
 SUPERSEDED = "a newer revision of this order was announced before; nothing was taken back"
 OVER = "this order is over: nothing was announced"
+_CAME = ("shipment_id", "inventory_item_id", "accepted", "rejected")
+
 LAST_WORD = 1_000_000_000
 """The revision of what is told when an order ends: later than any document's."""
 
@@ -59,7 +62,7 @@ class Stock:
         self,
         given: StageInput,
         shop: Shop,
-        location_id: str,
+        facts: ShopFacts,
         policy: StockPolicy,
         expected: Sequence[Unit],
         standing: OrderStanding,
@@ -76,13 +79,15 @@ class Stock:
             return ShopSync(location_id=standing.location_id, note=OVER)
         if standing.revision > revision:
             return ShopSync(location_id=standing.location_id, note=SUPERSEDED)
-        incoming = policy is StockPolicy.INCOMING
-        telling = _announcement(order_id, location_id, revision)
-        if not incoming:
+        telling = _announcement(order_id, facts.location_id, revision)
+        if policy is StockPolicy.AVAILABLE:
             telling = replace(telling, state="available", reason="received")
+        elif facts.scopes >= SCOPES:
+            saved = given.find(OrderToSave)
+            telling = replace(telling, state=TRANSFER, reference=saved.number if saved else "")
         target, note = await self._countable(given, shop, telling, to_announce(expected, standing.variants), new)
         if target is None:
-            return ShopSync(location_id=location_id, note=note)
+            return ShopSync(location_id=facts.location_id, note=note)
         told = await self._steps.tell(given, shop, telling, target)
         if told.newer:  # told and not recorded yet: its own run will, with all of its steps
             return ShopSync(location_id=told.location_id, note=SUPERSEDED)
@@ -90,7 +95,7 @@ class Stock:
         if told.state == "available":  # sellable at once: nothing is left to receive
             moves += [move.model_copy(update={"move": "received"}) for move in moves]
         notes = "; ".join(part for part in (note, _kept_back(expected, standing)) if part)
-        return ShopSync(stock=tuple(moves), location_id=told.location_id, note=notes)
+        return ShopSync(stock=tuple(moves), shipped=_shipped(told), location_id=told.location_id, note=notes)
 
     async def _countable(
         self, given: StageInput, shop: Shop, telling: Telling, target: Sequence[Unit], new: frozenset[str]
@@ -126,16 +131,26 @@ class Stock:
             raise Reject("cannot_receive", "some of these goods are not in the shop yet: approve their order first")
         parted = [_share(line, standing) for line in lines]
         await self._check_still_expected(given, shop, receipt_id, facts.location_id, parted)
-        plan = await self._plan(given, receipt_id, facts.location_id, parted)
+        plan = await self._plan(given, shop, receipt_id, facts.location_id, parted, standing.shipments)
         where, shares = plan["location_id"], [Share(*one) for one in plan["shares"]]
         adding = Telling(f"add:{receipt_id}", "available", "received", _document(order_id), where)
         rejecting = replace(adding, series=f"reject:{receipt_id}", state="incoming", reason="movement_canceled")
-        await self._accept(given, shop, adding, [_unit(one, one.accepted) for one in shares if one.accepted])
+        came = [ReceivedLine.model_validate(dict(zip(_CAME, one, strict=True))) for one in plan["shipments"]]
+        if plan["by_shipments"]:
+            for shipment_id in dict.fromkeys(one.shipment_id for one in came):
+                lines = [line for where_from, *line in plan["lines"] if where_from == shipment_id]
+                key = f"shipment:{receipt_id}:{shipment_id}"
+                await self._steps.receive(given, shop, key, {"shipment": shipment_id, "lines": lines})
+        else:
+            await self._accept(given, shop, adding, [_unit(one, one.accepted) for one in shares if one.accepted])
         await given.progress(1 / 3, "accepted goods are sellable")
         await self._steps.tell(given, shop, adding, [_unit(one, one.added) for one in shares if one.added])
         await given.progress(2 / 3, "goods nobody had announced are sellable")
-        await self._steps.tell(given, shop, rejecting, [_unit(one, -one.rejected) for one in shares if one.rejected])
-        return ShopSync(stock=tuple(move for one in shares for move in moves_of(one)), location_id=where)
+        if not plan["by_shipments"]:
+            less = [_unit(one, -one.rejected) for one in shares if one.rejected]
+            await self._steps.tell(given, shop, rejecting, less)
+        moves = tuple(move for one in shares for move in moves_of(one))
+        return ShopSync(stock=moves, received=tuple(came), location_id=where)
 
     async def end(
         self, given: StageInput, shop: Shop, facts: ShopFacts, standing: OrderStanding, action: str
@@ -151,7 +166,8 @@ class Stock:
             raise Reject("cannot_take_back", f"what was announced cannot be taken back: {why}")
         telling = replace(series, reason="movement_canceled")
         told = await self._steps.tell(given, shop, telling, to_announce((), standing.variants))
-        return ShopSync(stock=tuple(_unrecorded(told, standing)), location_id=told.location_id, ended=ended)
+        moves = tuple(_unrecorded(told, standing))
+        return ShopSync(stock=moves, shipped=_shipped(told), location_id=told.location_id, ended=ended)
 
     async def _accept(self, given: StageInput, shop: Shop, adding: Telling, units: Sequence[Unit]) -> None:
         """Announced units become sellable: in one atomic call, or where the shop knows no such move, in two.
@@ -188,8 +204,16 @@ class Stock:
         if doubt := elsewhere.received_elsewhere(seen):
             await self._steps.settled_by_person(given, f"receive:{receipt_id}", doubt)
 
-    async def _plan(self, given: StageInput, receipt_id: str, location_id: str, shares: Sequence[Share]) -> Answer:
-        """Which of the units were announced, decided once and written down.
+    async def _plan(
+        self,
+        given: StageInput,
+        shop: Shop,
+        receipt_id: str,
+        location_id: str,
+        shares: Sequence[Share],
+        shipments: Sequence[str],
+    ) -> Answer:
+        """Which of the units were announced, and of which shipments they come: decided once and written down.
 
         A revision may move the announcement between two attempts at this receipt; the second must still
         finish what the first began, and the revision must leave to it what it is about to take.
@@ -201,7 +225,18 @@ class Stock:
         async def ask(_effect: Effect) -> Answer | None:
             return None
 
-        parameters = {"location_id": location_id, "shares": [list(astuple(one)) for one in shares]}
+        known = await self._ledger.find(receipt_plan(receipt_id))
+        if known is not None:
+            parameters = known.parameters
+        else:
+            parted = await native.part(shop, shipments, _by_item(shares)) if shipments else []
+            parameters = {
+                "location_id": location_id,
+                "shares": [list(astuple(one)) for one in shares],
+                "by_shipments": bool(shipments),
+                "shipments": [[shipment, item, *came] for shipment, _, item, *came in parted],
+                "lines": [[shipment, line, *came] for shipment, line, _, *came in parted],
+            }
         return await self._ledger.once(given, receipt_plan(receipt_id), parameters, call=decide, ask=ask)
 
 
@@ -277,6 +312,29 @@ def _share(line: ReceiptLine, standing: OrderStanding) -> Share:
     known = standing.variants.get(line.draft_variant_id)
     still_open = 0 if known is None else known.open
     return share(line.draft_variant_id, line.inventory_item_id, line.accepted, line.rejected, still_open=still_open)
+
+
+def _by_item(shares: Sequence[Share]) -> dict[str, tuple[int, int]]:
+    """(accepted, rejected) of what was announced, by inventory item."""
+    items: dict[str, tuple[int, int]] = {}
+    for one in shares:
+        accepted, rejected = items.get(one.inventory_item_id, (0, 0))
+        items[one.inventory_item_id] = (accepted + one.accepted, rejected + one.rejected)
+    return items
+
+
+def _shipped(told: Told) -> tuple[ShippedLine, ...]:
+    return tuple(
+        ShippedLine(
+            shipment_id=one.id,
+            transfer_id=one.transfer_id,
+            inventory_item_id=item,
+            quantity=quantity,
+            taken_back=one.taken_back[item],
+        )
+        for one in told.shipments
+        for item, quantity in one.items.items()
+    )
 
 
 def _unit(one: Share, quantity: int) -> Unit:

@@ -143,7 +143,7 @@ class ShopifySync:
             return ShopSync(note=WAITS)
         expected = _expected(stored, placed.products)
         new = frozenset(one.draft_variant_id for product in placed.products for one in product.variants if one.created)
-        sync = await self._stock.announce(given, shop, facts.location_id, policy, expected, standing, new)
+        sync = await self._stock.announce(given, shop, facts, policy, expected, standing, new)
         return sync.model_copy(update={"note": "; ".join(part for part in (note, sync.note) if part)})
 
     async def _receipt(self, given: StageInput, shop: Shop, facts: ShopFacts) -> ShopSync:

@@ -6,5 +6,6 @@ client       how it is said: one request, one deadline, and a vendor's answer tu
 products     what it means for products: found, created once, given the variants they lack
 bulk         the same for many products at once
 stock        what it means for quantities
+transfers    what it means for transfers and shipments
 shop         what it means for everything else: the port, in terms of the operations
 """

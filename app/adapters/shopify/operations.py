@@ -216,6 +216,60 @@ mutation MoveQuantities($input: InventoryMoveQuantitiesInput!, $key: String!) {
 }
 """
 
+FIND_TRANSFERS = """
+query FindTransfers($namespace: String!, $key: String!, $after: String) {
+  inventoryTransfers(first: 50, reverse: true, after: $after) {
+    nodes { id metafield(namespace: $namespace, key: $key) { value } }
+    pageInfo { hasNextPage endCursor }
+  }
+}
+"""
+
+TRANSFER = """
+query Transfer($id: ID!) {
+  inventoryTransfer(id: $id) {
+    id
+    lineItems(first: 250) { nodes { totalQuantity inventoryItem { id } } }
+    shipments(first: 10) { nodes { id } }
+  }
+}
+"""
+
+CREATE_TRANSFER = """
+mutation CreateTransfer($input: InventoryTransferCreateAsReadyToShipInput!, $key: String!) {
+  inventoryTransferCreateAsReadyToShip(input: $input) @idempotent(key: $key) {
+    inventoryTransfer { id }
+    userErrors { code field message }
+  }
+}
+"""
+
+SHIP_TRANSFER = """
+mutation ShipTransfer($input: InventoryShipmentCreateInput!, $key: String!) {
+  inventoryShipmentCreateInTransit(input: $input) @idempotent(key: $key) {
+    inventoryShipment { id }
+    userErrors { code field message }
+  }
+}
+"""
+
+SHIPMENT = """
+query Shipment($id: ID!) {
+  inventoryShipment(id: $id) {
+    lineItems(first: 250) { nodes { id unreceivedQuantity inventoryItem { id } } }
+  }
+}
+"""
+
+RECEIVE_SHIPMENT = """
+mutation ReceiveShipment($id: ID!, $lineItems: [InventoryShipmentReceiveItemInput!]!, $key: String!) {
+  inventoryShipmentReceive(id: $id, lineItems: $lineItems) @idempotent(key: $key) {
+    inventoryShipment { id }
+    userErrors { code field message }
+  }
+}
+"""
+
 MEDIA = """
 query Media($id: ID!, $after: String) {
   product(id: $id) {
@@ -273,6 +327,12 @@ ALL = (
     LEVELS,
     ADJUST_QUANTITIES,
     MOVE_QUANTITIES,
+    FIND_TRANSFERS,
+    TRANSFER,
+    CREATE_TRANSFER,
+    SHIP_TRANSFER,
+    SHIPMENT,
+    RECEIVE_SHIPMENT,
     MEDIA,
     STAGE_UPLOAD,
     ATTACH_MEDIA,

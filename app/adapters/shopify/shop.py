@@ -10,11 +10,12 @@ from app.adapters.shopify.bulk import ShopifyBulk
 from app.adapters.shopify.client import ShopClient
 from app.adapters.shopify.products import CustomIds
 from app.adapters.shopify.stock import ShopifyStock
+from app.adapters.shopify.transfers import ShopifyTransfers
 from pipeline.domain.merchant import Merchant
 from pipeline.ports import ShopFacts, ShopGallery
 
 
-class ShopifyShop(ShopifyBulk, ShopifyStock):
+class ShopifyShop(ShopifyBulk, ShopifyStock, ShopifyTransfers):
     """One merchant's shop. A value of one run: the merchant's settings are those in force now."""
 
     def __init__(self, client: ShopClient, custom_ids: CustomIds, merchant: Merchant) -> None:

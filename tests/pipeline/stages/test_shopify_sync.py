@@ -96,6 +96,9 @@ class World:
                 known = replace(known, taken=known.taken + move.quantity)
             self.books.standings[move.draft_variant_id] = known
         self.books.state = output.ended or self.books.state
+        self.books.shipments = list(
+            dict.fromkeys((*self.books.shipments, *(one.shipment_id for one in output.shipped)))
+        )
         if not output.products:
             return
         products = {one.draft_id: one for one in output.products}

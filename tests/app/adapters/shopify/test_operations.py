@@ -10,7 +10,13 @@ from graphql import GraphQLSchema, OperationDefinitionNode, build_schema, parse,
 from app.adapters.shopify import operations
 
 CONTRACT = Path("app/sandbox/contract-2026-10.graphql")
-IDEMPOTENT = {"inventoryAdjustQuantities", "inventoryMoveQuantities"}
+IDEMPOTENT = {
+    "inventoryAdjustQuantities",
+    "inventoryMoveQuantities",
+    "inventoryShipmentCreateInTransit",
+    "inventoryShipmentReceive",
+    "inventoryTransferCreateAsReadyToShip",
+}
 """Of the mutations we send, those on which 2026-10 requires `@idempotent`."""
 
 

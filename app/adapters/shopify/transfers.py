@@ -1,0 +1,94 @@
+"""What it means for transfers: goods announced and received by Shopify's own transfers and shipments.
+
+A transfer carries the ledger's name of its announcement in a metafield, so that it can be found again when the
+reply to its creation was lost, or the database that asked for it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from app.adapters.shopify import operations
+from app.adapters.shopify.client import ShopClient
+from pipeline.errors import VendorRefused
+from pipeline.ports import Came, QuantityChange, ShipmentLine, ShopTransfer
+
+MARK = {"namespace": "po_pipeline", "key": "announcement"}
+PAGES_MAX = 4
+"""Of 50 transfers each, newest first: one whose creation is in doubt is among the newest."""
+
+
+class ShopifyTransfers:
+    """The transfers of one merchant's shop."""
+
+    def __init__(self, client: ShopClient) -> None:
+        self._client = client
+
+    async def find_transfer(self, mark: str) -> ShopTransfer | None:
+        """The transfer created for that announcement, among the newest 200."""
+        after: str | None = None
+        for _ in range(PAGES_MAX):
+            data = await self._client.call(operations.FIND_TRANSFERS, after=after, **MARK)
+            page = data["inventoryTransfers"]
+            for node in page["nodes"]:
+                if node["metafield"] and node["metafield"]["value"] == mark:
+                    return await self.transfer(node["id"])
+            if not page["pageInfo"]["hasNextPage"]:
+                break
+            after = page["pageInfo"]["endCursor"]
+        return None
+
+    async def transfer(self, transfer_id: str) -> ShopTransfer:
+        """The transfer of that id. Raises VendorRefused when it was deleted."""
+        node = (await self._client.call(operations.TRANSFER, id=transfer_id))["inventoryTransfer"]
+        if node is None:
+            raise VendorRefused("the transfer was deleted in the shop", code="TRANSFER_NOT_FOUND")
+        quantities = {one["inventoryItem"]["id"]: one["totalQuantity"] for one in _with_items(node["lineItems"])}
+        return ShopTransfer(node["id"], quantities, tuple(one["id"] for one in node["shipments"]["nodes"]))
+
+    async def create_transfer(
+        self, *, key: str, mark: str, reference: str, location_id: str, changes: Sequence[QuantityChange]
+    ) -> str:
+        """A transfer to a location from nowhere, ready to be shipped, idempotent by `key`; returns its id."""
+        wanted = {
+            "destinationLocationId": location_id,
+            "referenceName": reference,
+            "lineItems": _lines(changes),
+            "metafields": [{**MARK, "type": "single_line_text_field", "value": mark}],
+        }
+        data = await self._client.call(operations.CREATE_TRANSFER, key=key, input=wanted)
+        return str(data["inventoryTransferCreateAsReadyToShip"]["inventoryTransfer"]["id"])
+
+    async def ship_transfer(self, *, key: str, transfer_id: str, changes: Sequence[QuantityChange]) -> str:
+        """Send a transfer's goods on their way, idempotent by `key`; returns the shipment's id."""
+        wanted = {"movementId": transfer_id, "lineItems": _lines(changes)}
+        data = await self._client.call(operations.SHIP_TRANSFER, key=key, input=wanted)
+        return str(data["inventoryShipmentCreateInTransit"]["inventoryShipment"]["id"])
+
+    async def shipment(self, shipment_id: str) -> Sequence[ShipmentLine]:
+        """A shipment's lines with what has not been received yet; none when it was deleted."""
+        node = (await self._client.call(operations.SHIPMENT, id=shipment_id))["inventoryShipment"]
+        lines = _with_items(node["lineItems"]) if node else []
+        return [ShipmentLine(one["id"], one["inventoryItem"]["id"], one["unreceivedQuantity"]) for one in lines]
+
+    async def receive_shipment(self, *, key: str, shipment_id: str, came: Sequence[Came]) -> None:
+        """Say what came of a shipment, idempotent by `key`."""
+        lines = [
+            {
+                "shipmentLineItemId": one.line_id,
+                "quantity": one.quantity,
+                "reason": "ACCEPTED" if one.accepted else "REJECTED",
+            }
+            for one in came
+        ]
+        await self._client.call(operations.RECEIVE_SHIPMENT, key=key, id=shipment_id, lineItems=lines)
+
+
+def _lines(changes: Sequence[QuantityChange]) -> list[dict[str, Any]]:
+    return [{"inventoryItemId": one.inventory_item_id, "quantity": one.delta} for one in changes]
+
+
+def _with_items(connection: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Lines whose item is still in the shop."""
+    return [one for one in connection["nodes"] if one["inventoryItem"]]
