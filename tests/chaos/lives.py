@@ -16,6 +16,7 @@ import httpx
 from sqlalchemy import update
 
 from app.adapters.shops import Shops
+from app.db.creations import PostgresCreations
 from app.db.drafts import PostgresDrafts
 from app.db.effects import PostgresEffects
 from app.db.journal import dump
@@ -134,8 +135,16 @@ class Shopkeeper:
         store = PostgresRuns(self.database, max_stalls=3)
         orders = PostgresOrders(self.database)
         ledger = Ledger(PostgresEffects(self.database), self.fate.reach)
-        plans = PostgresPlans(self.database)
-        sync = ShopifySync(self.shops, PostgresDrafts(self.database), orders, orders, ledger, SystemClock(), plans)
+        sync = ShopifySync(
+            self.shops,
+            PostgresDrafts(self.database),
+            orders,
+            orders,
+            ledger,
+            SystemClock(),
+            PostgresPlans(self.database),
+            PostgresCreations(self.database),
+        )
         stages: dict[str, Stage] = {flow.SYNC: sync, flow.STATUS: StatusUpdate()}
         for stage_name, stage in stages.items():
             request = HandOff(run_id=run_id, entry=entry, flow_version=flow.FLOW_VERSION)

@@ -16,6 +16,7 @@ from sqlalchemy import select
 from app.adapters.shops import Shops
 from app.bootstrap import tokens_of
 from app.core import Core
+from app.db.creations import PostgresCreations
 from app.db.drafts import PostgresDrafts
 from app.db.effects import PostgresEffects
 from app.db.orders import PostgresOrders
@@ -101,6 +102,7 @@ async def attempted(
             Ledger(effects, lambda gap: reach(gap, effects.key)),
             SystemClock(),
             PostgresPlans(core.database),
+            PostgresCreations(core.database),
         )
         given = StageInput(
             run=ready.run, stage=flow.SYNC, attempt=ready.attempt, earlier=ready.earlier, still_ours=lambda: None
