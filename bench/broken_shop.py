@@ -104,7 +104,7 @@ async def _break(sandbox: str, name: str, kind: str) -> None:
 
 async def _faults_met(sandbox: str, name: str) -> int:
     async with httpx.AsyncClient() as http:
-        return int((await http.get(f"{sandbox}/shops/{name}.sandbox/state")).json()["faults_met"])
+        return int((await http.get(f"{sandbox}/shops/{name}.sandbox/meter")).json()["faults_met"])
 
 
 async def _send(core: Core, merchant: str, name: str, number: int) -> None:

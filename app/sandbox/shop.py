@@ -94,6 +94,7 @@ class ShopServer:
             Route("/shops/{shop}/admin/oauth/access_token", self.access_token, methods=["POST"]),
             Route("/shops/{shop}/install", self.install, methods=["POST"]),
             Route("/shops/{shop}/state", self.state),
+            Route("/shops/{shop}/meter", self.meter),
             Route("/shops/{shop}/faults", self.order_faults, methods=["POST"]),
             Route("/shops/{shop}/edits", self.edit, methods=["POST"]),
             Route("/uploads/{shop}/", self.post_upload, methods=["POST"]),
@@ -211,15 +212,15 @@ class ShopServer:
     async def state(self, request: Request) -> Response:
         """Everything a shop holds; no token, so that a test can look past the API."""
         shop = self.store.shops.get(request.path_params["shop"])
+        return JSONResponse({"errors": "Not Found"}, 404) if shop is None else JSONResponse(shop_view(shop, now()))
+
+    async def meter(self, request: Request) -> Response:
+        """What this process counted for a shop since it started: points spent, calls throttled, faults met."""
+        shop = self.store.shops.get(request.path_params["shop"])
         if shop is None:
             return JSONResponse({"errors": "Not Found"}, 404)
-        bucket = self.gateway.bucket(shop)
-        counted = {
-            "throttled": bucket.refusals,
-            "points_used": bucket.used,
-            "faults_met": self.faults.met[shop.domain],
-        }
-        return JSONResponse({**shop_view(shop, now()), **counted})
+        bucket, met = self.gateway.bucket(shop), self.faults.met[shop.domain]
+        return JSONResponse({"points_used": bucket.used, "throttled": bucket.refusals, "faults_met": met})
 
     async def order_faults(self, request: Request) -> Response:
         """Order failures: one object, or a list of them; an empty list clears all."""

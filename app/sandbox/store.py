@@ -25,6 +25,7 @@ class Store:
     """
 
     def __init__(self, path: Path | None) -> None:
+        self._survives = path is not None
         self._database = sqlite3.connect(":memory:" if path is None else path, isolation_level=None)
         self._database.execute("PRAGMA journal_mode = WAL")
         self._database.execute("PRAGMA synchronous = NORMAL")
@@ -34,8 +35,10 @@ class Store:
         self.shops: dict[str, Shop] = {shop.domain: shop for shop in loaded}
 
     def save(self, shop: Shop) -> None:
-        """Write one shop; when this returns, a restart finds it."""
+        """Write one shop; when this returns, a restart finds it. Without a file there is nothing to find."""
         self.shops[shop.domain] = shop
+        if not self._survives:
+            return
         self._database.execute(
             "INSERT INTO shops VALUES (?, ?) ON CONFLICT (domain) DO UPDATE SET state = excluded.state",
             (shop.domain, shop.model_dump_json()),

@@ -62,7 +62,7 @@ async def break_shop(sandbox: str, kind: str) -> None:
 
 async def faults_met(sandbox: str) -> int:
     async with httpx.AsyncClient() as http:
-        state = (await http.get(f"{sandbox}/shops/{domain(BROKEN)}/state")).json()
+        state = (await http.get(f"{sandbox}/shops/{domain(BROKEN)}/meter")).json()
     return int(state["faults_met"])
 
 

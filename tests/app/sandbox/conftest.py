@@ -75,6 +75,9 @@ class ShopClient:
     async def state(self) -> dict[str, Any]:
         return (await self.http.get(f"{self.address}/shops/{self.domain}/state")).json()
 
+    async def meter(self) -> dict[str, Any]:
+        return (await self.http.get(f"{self.address}/shops/{self.domain}/meter")).json()
+
     async def order(self, kind: str, operation: str = "*", count: int = 1, seconds: float = 0) -> None:
         fault = {"operation": operation, "kind": kind, "count": count, "seconds": seconds}
         response = await self.http.post(f"{self.address}/shops/{self.domain}/faults", json=fault)

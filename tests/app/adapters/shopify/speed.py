@@ -65,11 +65,11 @@ async def create_products(
 
     A product is made as shopify-sync makes one: looked for, created, read.
     """
-    state = f"{sandbox}/shops/{merchant.shop_domain}"
+    shop_at = f"{sandbox}/shops/{merchant.shop_domain}"
     numbers, made = count(), 0
 
     async def credentials(_merchant: Merchant) -> ShopCredentials:
-        return ShopCredentials(f"{state}/admin/api/2026-10/graphql.json", token)
+        return ShopCredentials(f"{shop_at}/admin/api/2026-10/graphql.json", token)
 
     async def caller(shops: Shops) -> None:
         nonlocal made
@@ -84,8 +84,9 @@ async def create_products(
                 await anyio.sleep(full.retry_after_s or 1.0)
 
     async def read(http: httpx.AsyncClient) -> Reading:
-        seen = (await http.get(f"{state}/state", timeout=60)).json()
-        return Reading(monotonic(), made, sum(seen["calls"].values()), seen["points_used"], seen["throttled"])
+        seen = (await http.get(f"{shop_at}/state", timeout=60)).json()
+        meter = (await http.get(f"{shop_at}/meter", timeout=60)).json()
+        return Reading(monotonic(), made, sum(seen["calls"].values()), meter["points_used"], meter["throttled"])
 
     async with AsyncExitStack() as stack, anyio.create_task_group() as tasks:
         http = await stack.enter_async_context(httpx.AsyncClient(trust_env=False))
