@@ -108,6 +108,19 @@ def test_a_shop_that_is_put_right_lets_its_runs_go_at_once(cli: Cli, having: Any
     assert "there is no merchant" in cli("merchants", "unpark", "m2").stderr
 
 
+def test_a_new_token_is_a_shop_put_right(cli: Cli, having: Any, redis_url: str, database_url: str) -> None:
+    having(lambda given: given.merchant())
+    having(lambda given: given.insert(tables.shop_states, merchant_id="m1", parked_reason="connect it again"))
+    assert cli("merchants", "add", "m1", "--shop", "m1.example").exit_code == 0
+    assert having(lambda given: given.rows(tables.shop_states))[0]["parked_reason"], "no token, nothing is new"
+    key = "a-key-that-was-drawn-and-not-thought-up"
+    environment = {"REDIS_URL": redis_url, "DATABASE_URL": database_url, "SECRET_KEY": key}
+    arguments = ["merchants", "add", "m1", "--shop", "m1.example", "--token-stdin"]
+    result = CliRunner().invoke(app, arguments, input="shpat_new\n", env=environment)
+    assert result.exit_code == 0, result.output
+    assert not having(lambda given: given.rows(tables.shop_states))[0]["parked_reason"]
+
+
 def test_who_used_the_terminal_is_in_the_audit(cli: Cli, having: Any) -> None:
     having(lambda given: given.run("r", due_stage="ai-parsing"))
     assert cli("cancel", "r").exit_code == 0
