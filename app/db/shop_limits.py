@@ -134,7 +134,7 @@ class PostgresShopLimits:
             _log.warning("shop parked", merchant_id=merchant_id, reason=reason)
         return PARKED_S
 
-    async def answered(self, merchant_id: str, operation: str, *, probe: bool) -> None:
+    async def answered(self, merchant_id: str, operation: str, *, probe: bool) -> bool:
         """The shop answered well: it is no longer tripped, and not parked either if a probe did what was denied."""
         is_parked = shop_states.c.parked_reason != ""
         is_proof = and_(literal(probe), shop_states.c.parked_operation.in_(["", operation]))
@@ -146,8 +146,10 @@ class PostgresShopLimits:
                 .values(**_FREE)
             )
             await connection.execute(update(shop_states).where(mine, shop_states.c.trips > 0).values(**_CLEAR))
+            still = await connection.scalar(select(shop_states.c.merchant_id).where(mine, is_parked))
         if freed.rowcount:
             _log.info("shop answers again", merchant_id=merchant_id)
+        return still is None
 
     async def unpark(self, merchant_id: str, who: str) -> bool:
         """A person has put the shop right. False if nothing held its runs up."""

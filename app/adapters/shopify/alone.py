@@ -56,15 +56,14 @@ class AloneLimits:
         self.closed[merchant_id] = replace(closed, parked=reason, operation=operation, ask_at=at + PARKED_S)
         return PARKED_S
 
-    async def answered(self, merchant_id: str, operation: str, *, probe: bool) -> None:
-        """The shop answered well."""
+    async def answered(self, merchant_id: str, operation: str, *, probe: bool) -> bool:
+        """The shop answered well; whether it is open now."""
         closed = self.closed.get(merchant_id)
-        if closed is None:
-            return
-        if closed.parked and not (probe and closed.operation in ("", operation)):
+        if closed is not None and closed.parked and not (probe and closed.operation in ("", operation)):
             self.closed[merchant_id] = replace(closed, tripped="", trips=0)
-        else:
-            del self.closed[merchant_id]
+            return False
+        self.closed.pop(merchant_id, None)
+        return True
 
     async def unpark(self, merchant_id: str) -> bool:
         """A person has put the shop right."""

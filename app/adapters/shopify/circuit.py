@@ -51,7 +51,7 @@ class Circuit:
         self._closed = None
         if not admission.open:
             raise self._shut(admission)
-        self._probing = self._probing or admission.probe
+        self._probing = admission.probe
         if admission.probe:
             _log.info("shop is tried again", shop=self._shop)
 
@@ -78,11 +78,12 @@ class Circuit:
         self._failures = 0
         if not unclean:
             return
-        probe, self._probing = self._probing, False
         try:
-            await self._limits.answered(self._merchant_id, operation, probe=probe)
+            is_open = await self._limits.answered(self._merchant_id, operation, probe=self._probing)
         except DatabaseUnavailable:
-            self._probing = probe  # the next answer says so again; this one is worth more than that
+            return  # the next answer of a probe says so again; this one is worth more than that
+        if is_open:
+            self._probing = False
 
     async def away(self, found: Away) -> VendorUnavailable:
         """The shop fails, or asks for patience: what to raise."""

@@ -85,8 +85,11 @@ class ShopLimits(Protocol):
         """
         ...
 
-    async def answered(self, merchant_id: str, operation: str, *, probe: bool) -> None:
-        """The shop answered well: it is no longer tripped, and not parked either if a probe did what was denied."""
+    async def answered(self, merchant_id: str, operation: str, *, probe: bool) -> bool:
+        """The shop answered well: it is no longer tripped, and not parked either if a probe did what was denied.
+
+        Whether it is open now.
+        """
         ...
 
     async def served(self, merchant_id: str, *, asked: str, served: str) -> bool:

@@ -86,6 +86,18 @@ async def test_a_probe_that_succeeds_opens_it_for_all(circuit: Circuit, limits: 
     assert (await limits.admit("m")).open
 
 
+async def test_a_probe_goes_on_until_what_was_denied_works(
+    circuit: Circuit, limits: AloneLimits, clock: FakeClock
+) -> None:
+    await circuit.locked(Locked("scope write_products", "CreateProduct"))
+    clock.at += PARKED_S
+    await circuit.enter()
+    await circuit.answered("ShopFacts")
+    assert (await limits.admit("m")).parked
+    await circuit.answered("CreateProduct")
+    assert (await limits.admit("m")).open
+
+
 async def test_a_shop_that_is_well_is_asked_nothing_of_the_store(circuit: Circuit, limits: AloneLimits) -> None:
     limits.answered = None  # type: ignore[assignment, method-assign]  calling it would fail
     for _ in range(3):
