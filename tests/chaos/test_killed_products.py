@@ -7,6 +7,7 @@ import random
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from datetime import timedelta
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -22,6 +23,7 @@ from app.enqueue import enqueue_next
 from pipeline import flow
 from pipeline.contract import Done
 from pipeline.errors import VendorUnavailable
+from pipeline.shopkeeping import bulk
 from tests.chaos.stage_alone import Died, DiesOncePerEffect, attempt, finish
 from tests.chaos.watching import all_due_at, order_faults, rows, run_of, until
 from tests.conftest import DatabaseAdmin
@@ -191,17 +193,15 @@ async def check_as_of_one_run(core: Core, merchant: Merchant, count: int, *, lat
     state = await shop_state(merchant.sandbox)
     variants = {(p["id"], v["sku"]): v for p in state["products"] for v in p["variants"]}
     skus = sorted(sku for _, sku in variants)
-    wanted = [f"{name}{n}-{size}" for n in range(count) for name, size in (("CUP", "S"), ("CUP", "M"), ("JUG", "S"))]
-    wanted += [
-        f"{name}{n}-{size}" for n in range(count) for name, size in (("DISH", "S"), ("DISH", "M"), ("BOWL", "M"))
-    ]
-    assert skus == sorted([*wanted, *(f"own-{n}" for n in range(count))])
-    assert (len(state["products"]), state["products_created"]) == (4 * count, 3 * count)
+    wanted = ("CUP{}-S", "CUP{}-M", "JUG{}-S", "DISH{}-S", "DISH{}-M", "BOWL{}-M", "own-{}")
+    extra = [sku for sku, *_ in LATER] if later else []
+    assert skus == sorted([*(sku.format(n) for n in range(count) for sku in wanted), *extra])
+    assert (len(state["products"]), state["products_created"]) == (4 * count + later, 3 * count + later)
     links = [product["metafields"]["po_pipeline.draft_id"] for product in state["products"]]
-    assert len(set(links)) == 4 * count
+    assert len(set(links)) == 4 * count + later
     calls = state["calls"]
-    assert calls["productSet"] == 3 * count  # the dish of the earlier order among them
-    assert calls["productVariantsBulkCreate"] == 2 * count
+    assert calls["productSet"] == 3 * count + later  # the dish of the earlier order among them
+    assert calls["productVariantsBulkCreate"] == 2 * count + later
     incoming = {sku: variant["quantities"]["incoming"] for (_, sku), variant in variants.items()}
     assert {sku: units for sku, units in incoming.items() if units != 3} == {f"DISH{n}-S": 4 for n in range(count)}
     bowls = [product for product in state["products"] if product["vendor"] == "Harbor"]
@@ -288,6 +288,42 @@ async def _die_on_the_wire(core: Core, run_id: str) -> None:
     await asyncio.gather(task, return_exceptions=True)
 
 
+@pytest.mark.parametrize("gap", ["intent", "vendor-call", "confirm"])
+async def test_a_large_order_that_dies_at_every_gap_starts_one_operation(
+    gap: str, place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its products' intents are written before the operation's and confirmed after it; a lease runs out each time."""
+    monkeypatch.setattr(bulk, "PRODUCTS_MIN", 3)
+    monkeypatch.setattr(bulk, "POLL_S", 0.02)
+    names = [f"Plate {n}" for n in range(5)]
+    async with place.open() as (core, merchant):
+        before = core.settings.model_copy(update={"stages": ",".join(flow.NAMES[: flow.NAMES.index(flow.SYNC)])})
+        async with working(before):
+            lines = [(f"PLATE{n}-S", "", name, "S", 3) for n, name in enumerate(names)]
+            upload = await submit(core, "large.csv", csv("PO-900", lines))
+            await all_due_at(core, flow.SYNC, 1)
+        run_id = str((await run_of(core, upload))["id"])
+        doom = DiesOncePerEffect(gap)
+        while True:
+            try:
+                await attempt(core, run_id, doom)
+            except Died:
+                async with core.database.transaction() as connection:
+                    earlier = effects.c.intended_at - timedelta(minutes=2)
+                    await connection.execute(update(effects).values(intended_at=earlier))
+                continue
+            break
+        assert len(doom.killed) == 1 + len(names) + 1  # the operation, the products, the announcement
+        assert isinstance(await finish(core, run_id), Done)
+        async with working(core.settings):
+            await settled(core, 1)
+        state = await shop_state(merchant.sandbox)
+        assert sorted(one["title"] for one in state["products"]) == names
+        counted = state["calls"]
+        assert (counted["bulkOperationRunMutation"], counted["productSet"]) == (1, len(names))
+        assert await rows(core, select(effects.c.key).where(effects.c.state != "confirmed")) == []
+
+
 async def test_an_order_replayed_five_times_is_an_order(place: Place) -> None:
     """New entries by people's commands, the same upload again, and every job of the run once more."""
     async with place.open() as (core, merchant):
@@ -326,8 +362,8 @@ async def test_an_hour_old_backup_doubles_no_product(place: Place, database_admi
     async with place.open() as (core, merchant):
         async with working(core.settings):
             await settled(core, 2)
-            await submit(core, "later.csv", csv("PO-LATER", LATER))
-            await settled(core, 3)
+            await submit(core, "later.csv", csv("PO-901", LATER))
+            assert {one.state for one in await settled(core, 3)} == {"completed"}
         await check_as_of_one_run(core, merchant, 1, later=True)
         for _ in range(4):
             await merchant.works_on()
@@ -338,7 +374,7 @@ async def test_an_hour_old_backup_doubles_no_product(place: Place, database_admi
         async with working(core.settings) as (_, worker):
             await worker._reconciler.run_once(redis_was_emptied=True)
             await settled(core, 2)
-            await submit(core, "later.csv", csv("PO-LATER", LATER))
+            await submit(core, "later.csv", csv("PO-901", LATER))
             await settled(core, 3)
         states = await rows(core, select(runs.c.state).where(runs.c.id == run_id))
         assert states == [{"state": "completed"}]

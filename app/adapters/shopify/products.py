@@ -25,7 +25,10 @@ KEY = "draft_id"
 STANDALONE = {"Title": "Default Title"}
 """How Shopify spells the one variant of a product without options."""
 
+FIRST_PAGE = 10
 PAGE = 50
+"""Of a product's variants. The bucket must hold what is requested, and most products have few."""
+
 CREATED_PAGE_MAX = 100
 TERMS_PER_SEARCH = 20
 SEARCH_PAGES_MAX = 5
@@ -195,7 +198,8 @@ class ShopifyProducts:
         variants: list[ShopVariant] = []
         after: str | None = None
         while True:
-            data = await self._client.call(operations.FIND_PRODUCT, identifier=identifier, first=PAGE, after=after)
+            first = PAGE if after else FIRST_PAGE
+            data = await self._client.call(operations.FIND_PRODUCT, identifier=identifier, first=first, after=after)
             node = data["productByIdentifier"]
             if node is None:
                 return None
