@@ -470,6 +470,10 @@ class TransferShop(Protocol):
         """The transfer of that id. Raises VendorRefused when it was deleted."""
         ...
 
+    async def open_transfers(self, location_id: str, inventory_item_ids: Sequence[str]) -> Sequence[str]:
+        """The names of transfers to that location that hold some of these items, and that we did not make."""
+        ...
+
     async def create_transfer(
         self, *, key: str, mark: str, reference: str, location_id: str, changes: Sequence[QuantityChange]
     ) -> str:

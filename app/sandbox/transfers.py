@@ -166,6 +166,10 @@ FIELDS: dict[str, dict[str, Resolver]] = {
         "metafield": lambda transfer, call, args: call.shop.find_metafield(
             transfer.id, metafields.full_namespace(args.get("namespace")), args["key"]
         ),
+        "destination": lambda transfer, call, _args: {
+            "location": call.shop.locations[transfer.destination_id],
+            "name": call.shop.locations[transfer.destination_id].name,
+        },
         "lineItems": lambda transfer, _call, args: connection(transfer.lines, args),
         "shipments": lambda transfer, call, args: connection(
             [one for one in call.shop.shipments.values() if one.transfer_id == transfer.id], args

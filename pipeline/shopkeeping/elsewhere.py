@@ -25,10 +25,14 @@ NOTHING = Incoming(0, 0)
 
 @dataclass(frozen=True, slots=True)
 class Look:
-    """The shop's levels by item, and by how much its `incoming` is off what our orders explain (never 0)."""
+    """The shop's levels by item, and by how much its `incoming` is off what our orders explain (never 0).
+
+    `transfers` are the shop's own that hold such goods, where we may know them.
+    """
 
     levels: Mapping[str, ShopLevel]
     off: Mapping[str, int]
+    transfers: tuple[str, ...] = ()
 
     def uncountable(self, units: Sequence[Unit]) -> frozenset[str]:
         """Variants Shopify keeps no stock of: bundles, and what is not tracked."""
@@ -73,10 +77,12 @@ def expected_elsewhere(seen: Look, units: Sequence[Unit], new: frozenset[str], n
 
 def doubt_about(seen: Look, foreign: set[str]) -> Doubt | None:
     """The question about these items, of which the shop expects more than our orders explain; None without any."""
-    if not foreign:
+    if not foreign and not seen.transfers:
         return None
+    what = [_named(seen, foreign)] if foreign else []
+    what += [f"transfer {name}" for name in seen.transfers]
     message = (
-        f"The shop already expects goods of this order that no order here has announced: {_named(seen, foreign)}. "
+        f"The shop already expects goods of this order that no order here has announced: {_some(what)}. "
         "Is there a purchase order or transfer in Shopify for them, or was this database restored from a backup? "
         "Nothing was announced, so that nothing is expected twice. Approve to go on without announcing; or cancel "
         "it there first, and approve then."

@@ -24,6 +24,9 @@ SCOPES = frozenset(
 )
 """All three or none: a transfer that could not be received later would be a dead end."""
 
+READ_TRANSFERS = frozenset({"read_inventory_transfers", "write_inventory_transfers"})
+"""Either lets us see the shop's own transfers."""
+
 
 async def find(shop: Shop, mark: str, items: Mapping[str, int]) -> str | None:
     """The transfer made for that step, if any. Raises VendorRefused when it holds other goods than these."""

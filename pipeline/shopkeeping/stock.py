@@ -21,7 +21,7 @@ from pipeline.effects import Answer, Ledger
 from pipeline.errors import VendorRefused
 from pipeline.ports import Effect, Orders, ReceiptLine, Shop, ShopFacts
 from pipeline.shopkeeping import elsewhere, native
-from pipeline.shopkeeping.native import SCOPES, TRANSFER
+from pipeline.shopkeeping.native import READ_TRANSFERS, SCOPES, TRANSFER
 from pipeline.shopkeeping.steps import RECEIVED, Steps, Telling, Told, Unit, outstanding
 
 SUPERSEDED = "a newer revision of this order was announced before; nothing was taken back"
@@ -85,7 +85,8 @@ class Stock:
         elif facts.scopes >= SCOPES:
             saved = given.find(OrderToSave)
             telling = replace(telling, state=TRANSFER, reference=saved.number if saved else "")
-        target, note = await self._countable(given, shop, telling, to_announce(expected, standing.variants), new)
+        wanted = to_announce(expected, standing.variants)
+        target, note = await self._countable(given, shop, facts, telling, wanted, new)
         if target is None:
             return ShopSync(location_id=facts.location_id, note=note)
         told = await self._steps.tell(given, shop, telling, target)
@@ -98,7 +99,13 @@ class Stock:
         return ShopSync(stock=tuple(moves), shipped=_shipped(told), location_id=told.location_id, note=notes)
 
     async def _countable(
-        self, given: StageInput, shop: Shop, telling: Telling, target: Sequence[Unit], new: frozenset[str]
+        self,
+        given: StageInput,
+        shop: Shop,
+        facts: ShopFacts,
+        telling: Telling,
+        target: Sequence[Unit],
+        new: frozenset[str],
     ) -> tuple[Sequence[Unit] | None, str]:
         """Of the target what may be announced, and why it is less; None when goods are expected from elsewhere.
 
@@ -109,6 +116,10 @@ class Stock:
         if not more:
             return target, ""
         seen = await elsewhere.look(shop, self._orders, given.run.merchant.id, telling.location_id, more)
+        if facts.scopes & READ_TRANSFERS:
+            items = [unit.inventory_item_id for unit in more if unit.draft_variant_id not in new]
+            found = await shop.open_transfers(telling.location_id, items) if items else ()
+            seen = replace(seen, transfers=tuple(found))
         if doubt := elsewhere.expected_elsewhere(seen, more, new, self._clock.now()):
             await self._steps.settled_by_person(given, f"announce:{given.run.order_id}", doubt)
             return None, "nothing was announced: the shop expects these goods already, from elsewhere"

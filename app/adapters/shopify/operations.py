@@ -225,6 +225,21 @@ query FindTransfers($namespace: String!, $key: String!, $after: String) {
 }
 """
 
+OPEN_TRANSFERS = """
+query OpenTransfers($namespace: String!, $key: String!, $after: String) {
+  inventoryTransfers(first: 5, reverse: true, after: $after) {
+    nodes {
+      name
+      status
+      destination { location { id } }
+      metafield(namespace: $namespace, key: $key) { value }
+      lineItems(first: 50) { nodes { inventoryItem { id } } }
+    }
+    pageInfo { hasNextPage endCursor }
+  }
+}
+"""
+
 TRANSFER = """
 query Transfer($id: ID!) {
   inventoryTransfer(id: $id) {
@@ -328,6 +343,7 @@ ALL = (
     ADJUST_QUANTITIES,
     MOVE_QUANTITIES,
     FIND_TRANSFERS,
+    OPEN_TRANSFERS,
     TRANSFER,
     CREATE_TRANSFER,
     SHIP_TRANSFER,

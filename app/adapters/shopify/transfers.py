@@ -15,8 +15,9 @@ from pipeline.errors import VendorRefused
 from pipeline.ports import Came, QuantityChange, ShipmentLine, ShopTransfer
 
 MARK = {"namespace": "po_pipeline", "key": "announcement"}
+OPEN = frozenset({"DRAFT", "READY_TO_SHIP", "IN_PROGRESS"})
 PAGES_MAX = 4
-"""Of 50 transfers each, newest first: one whose creation is in doubt is among the newest."""
+"""Pages of transfers, newest first: one whose creation is in doubt is among the newest."""
 
 
 class ShopifyTransfers:
@@ -38,6 +39,27 @@ class ShopifyTransfers:
                 break
             after = page["pageInfo"]["endCursor"]
         return None
+
+    async def open_transfers(self, location_id: str, inventory_item_ids: Sequence[str]) -> Sequence[str]:
+        """Names of transfers to that location that hold some of these items, and that we did not make.
+
+        Of the newest 20, and of their first 50 lines: one that is older has long been shipped, and what is shipped
+        shows as incoming. The status is looked at here, for how the search spells it is documented nowhere.
+        """
+        wanted = set(inventory_item_ids)
+        names: list[str] = []
+        after: str | None = None
+        for _ in range(PAGES_MAX):
+            page = (await self._client.call(operations.OPEN_TRANSFERS, after=after, **MARK))["inventoryTransfers"]
+            for node in page["nodes"]:
+                here = ((node["destination"] or {}).get("location") or {}).get("id") == location_id
+                theirs = node["metafield"] is None and node["status"] in OPEN
+                if here and theirs and wanted & {one["inventoryItem"]["id"] for one in _with_items(node["lineItems"])}:
+                    names.append(node["name"])
+            if not page["pageInfo"]["hasNextPage"]:
+                break
+            after = page["pageInfo"]["endCursor"]
+        return names
 
     async def transfer(self, transfer_id: str) -> ShopTransfer:
         """The transfer of that id. Raises VendorRefused when it was deleted."""

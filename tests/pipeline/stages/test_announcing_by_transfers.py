@@ -10,7 +10,7 @@ import pytest
 from app.sandbox.state import ALL_SCOPES, TRANSFER_SCOPES
 from pipeline.contract import Reject
 from pipeline.errors import VendorRefused, VendorUnavailable
-from tests.pipeline.stages.test_shopify_sync import World, adjust_by_hand, world
+from tests.pipeline.stages.test_shopify_sync import World, world
 from tests.sandbox_shop import Killed, Killer, SandboxShop, http, make_draft, sandbox, shops
 
 __all__ = ["http", "sandbox", "shops", "world"]
@@ -170,10 +170,37 @@ async def test_a_shipment_the_shop_refused_is_made_once_the_cause_is_mended(
     assert await sandbox.quantities("incoming") == {"mug-S": 10, "mug-L": 4}
 
 
-async def test_a_transfer_somebody_else_made_is_foreign(world: World, sandbox: SandboxShop) -> None:
+@pytest.mark.parametrize(("status", "is_open"), [("READY_TO_SHIP", True), ("CANCELED", False)])
+async def test_a_transfer_somebody_made_in_the_shop_is_named_while_it_is_open(
+    world: World, sandbox: SandboxShop, status: str, is_open: bool
+) -> None:
+    """Even one whose goods are not incoming yet, and a shop where the app may only read transfers."""
+    await sandbox.change(scopes=[*ALL_SCOPES, "read_inventory_transfers"])
     world.record(await world.sync())
-    await adjust_by_hand(sandbox, 5, key="elsewhere")
+    state = await sandbox.state()
+    item = state["products"][0]["variants"][0]["inventory_item_id"]
+    await sandbox.change(scopes=SCOPES)
+    given = {
+        "destinationLocationId": state["locations"][0]["id"],
+        "lineItems": [{"inventoryItemId": item, "quantity": 5}],
+    }
+    made = await sandbox.do(
+        "mutation($i: InventoryTransferCreateAsReadyToShipInput!) { inventoryTransferCreateAsReadyToShip(input: $i)"
+        ' @idempotent(key: "by hand") { inventoryTransfer { id } userErrors { message } } }',
+        i=given,
+    )
+    transfer_id = made["inventoryTransferCreateAsReadyToShip"]["inventoryTransfer"]["id"]
+    if status == "CANCELED":
+        await sandbox.do(
+            "mutation($id: ID!) { inventoryTransferCancel(id: $id)"
+            ' @idempotent(key: "off") { userErrors { message } } }',
+            id=transfer_id,
+        )
+    await sandbox.change(scopes=[*ALL_SCOPES, "read_inventory_transfers"])
     world.order(make_draft("mug", {"S": 12, "L": 4}), revision=2, run="run-2")
+    if not is_open:
+        assert [one.quantity for one in (await world.sync()).stock] == [2]
+        return
     (doubt,) = await world.review()
-    assert doubt.code == "expected_elsewhere"
-    assert len((await sandbox.state())["transfers"]) == 1
+    assert (doubt.code, "transfer #T0001" in doubt.message) == ("expected_elsewhere", True)
+    assert (await sandbox.state())["calls"]["inventoryAdjustQuantities"] == 1
