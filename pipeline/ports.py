@@ -443,10 +443,12 @@ class ShopTransfer:
 
 @dataclass(frozen=True, slots=True)
 class ShipmentLine:
-    """Units of one item on a shipment that were neither accepted nor rejected yet."""
+    """Units of one item on a shipment: what came of them in all, whoever received them, and what has not come."""
 
     id: str
     inventory_item_id: str
+    accepted: int
+    rejected: int
     unreceived: int
 
 
@@ -485,7 +487,7 @@ class TransferShop(Protocol):
         ...
 
     async def shipment(self, shipment_id: str) -> Sequence[ShipmentLine]:
-        """A shipment's lines with what has not been received yet; none when it was deleted."""
+        """A shipment's lines; none when it was deleted."""
         ...
 
     async def receive_shipment(self, *, key: str, shipment_id: str, came: Sequence[Came]) -> None:

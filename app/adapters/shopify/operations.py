@@ -271,7 +271,9 @@ mutation ShipTransfer($input: InventoryShipmentCreateInput!, $key: String!) {
 SHIPMENT = """
 query Shipment($id: ID!) {
   inventoryShipment(id: $id) {
-    lineItems(first: 250) { nodes { id unreceivedQuantity inventoryItem { id } } }
+    lineItems(first: 250) {
+      nodes { id acceptedQuantity rejectedQuantity unreceivedQuantity inventoryItem { id } }
+    }
   }
 }
 """

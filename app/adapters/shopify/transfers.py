@@ -89,10 +89,19 @@ class ShopifyTransfers:
         return str(data["inventoryShipmentCreateInTransit"]["inventoryShipment"]["id"])
 
     async def shipment(self, shipment_id: str) -> Sequence[ShipmentLine]:
-        """A shipment's lines with what has not been received yet; none when it was deleted."""
+        """A shipment's lines; none when it was deleted."""
         node = (await self._client.call(operations.SHIPMENT, id=shipment_id))["inventoryShipment"]
         lines = _with_items(node["lineItems"]) if node else []
-        return [ShipmentLine(one["id"], one["inventoryItem"]["id"], one["unreceivedQuantity"]) for one in lines]
+        return [
+            ShipmentLine(
+                id=one["id"],
+                inventory_item_id=one["inventoryItem"]["id"],
+                accepted=one["acceptedQuantity"],
+                rejected=one["rejectedQuantity"],
+                unreceived=one["unreceivedQuantity"],
+            )
+            for one in lines
+        ]
 
     async def receive_shipment(self, *, key: str, shipment_id: str, came: Sequence[Came]) -> None:
         """Say what came of a shipment, idempotent by `key`."""
