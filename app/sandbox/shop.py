@@ -21,7 +21,7 @@ from app.sandbox.faults import AFTER_SUCCESS, STATUSES, Fault, Faults, half_told
 from app.sandbox.gateway import Charged, Gateway, GraphqlRequest, idempotency_keys, operation_names, throttled
 from app.sandbox.media import UPLOAD_MAX, receive_upload
 from app.sandbox.merchant import Edit
-from app.sandbox.page import render
+from app.sandbox.page import render, seconds
 from app.sandbox.state import ALL_SCOPES, Settings, Shop, new_shop, now
 from app.sandbox.view import shop_view
 
@@ -291,9 +291,10 @@ class ShopServer:
         kind = kinds.get(request.path_params["sha256"], "application/octet-stream")
         return Response(content, media_type=kind)
 
-    async def page(self, _request: Request) -> Response:
-        """What a person looks at."""
-        return HTMLResponse(render([shop_view(shop, now()) for shop in self.store.shops.values()]))
+    async def page(self, request: Request) -> Response:
+        """What a person looks at; `?every=5` loads it anew every five seconds."""
+        shops = [shop_view(shop, now()) for shop in self.store.shops.values()]
+        return HTMLResponse(render(shops, every_s=seconds(request.query_params.get("every", ""))))
 
 
 def _address(request: Request) -> str:
