@@ -26,6 +26,7 @@ from app.db.effects import PostgresEffects
 from app.db.orders import PostgresOrders
 from app.db.plans import PostgresPlans
 from app.settings import Settings
+from app.token_keeper import TokenKeeper
 from pipeline import flow
 from pipeline.claimer import Observe
 from pipeline.contract import Stage
@@ -150,6 +151,17 @@ async def _stages(core: Core, stack: AsyncExitStack, reach: Callable[[str], None
 def tokens_of(core: Core, http: httpx.AsyncClient) -> ShopTokens:
     """What opens the shops, for as long as `http` is open."""
     return ShopTokens(core.grants, http, core.clock, api_version=core.settings.shopify_api_version, name=core.name)
+
+
+@asynccontextmanager
+async def open_token_keeper(core: Core) -> AsyncIterator[TokenKeeper]:
+    """What keeps quiet shops connected."""
+    async with httpx.AsyncClient(timeout=30, trust_env=False) as http:
+        tokens = tokens_of(core, http)
+        try:
+            yield TokenKeeper(core.grants, core.merchants, tokens, core.clock)
+        finally:
+            await tokens.aclose()
 
 
 def _document_sources(settings: Settings) -> DocumentSources:

@@ -122,6 +122,35 @@ def reseal() -> None:
     with_core(work)
 
 
+@app.command("erase")
+def erase(
+    merchant_id: Annotated[str, typer.Argument(metavar="ID")],
+    yes: Annotated[bool, typer.Option("--yes", help="Yes, all of it, and for good.")] = False,
+) -> None:
+    """Erase a merchant: every order, document, product, secret and job. The shop itself is not touched."""
+
+    async def work(core: Core) -> None:
+        from app.erasing import StillBusyError, erase_merchant
+
+        merchant = await core.merchants.get(merchant_id)
+        if not yes:
+            raise InvalidError(f"this erases all that is known of {merchant.shop_domain}, for good: add --yes")
+        try:
+            erased = await erase_merchant(
+                core.database,
+                core.bull,
+                core.connections.commands,
+                merchant_id,
+                who=who(),
+                cause="merchants erase",
+            )
+        except StillBusyError:
+            raise ConflictError("its orders are stopped, and one is still being worked on: again in a minute") from None
+        Screen().say(f"erased: {', '.join(f'{count} {table}' for table, count in sorted((erased or {}).items()))}")
+
+    with_core(work)
+
+
 async def _let_go(core: Core, merchant_id: str) -> bool:
     """A person has put a shop right: its runs need not wait until they ask again. False if nothing held them up."""
     from app.db.shop_views import list_waiting
@@ -134,11 +163,13 @@ async def _let_go(core: Core, merchant_id: str) -> bool:
 
 
 async def _look(core: Core, merchant: Merchant) -> int:
-    from app.shop_checks import examine_shop
+    from app.connecting import examine_shop
 
     checks = await examine_shop(core, merchant)
     Screen().checks(checks)
     failed = any(one.level == "fail" for one in checks)
+    if not failed and await _let_go(core, merchant.id):
+        Screen().say("the shop was parked, and is no more: its orders go on")
     if failed:
         Screen().say("orders cannot get into this shop yet: put that right and run `merchants check`", "red")
     elif any(one.level == "warn" for one in checks):

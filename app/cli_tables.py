@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from app.db.grants import GrantState
     from app.db.plans import ReadPlan
     from app.db.views import RunRow, RunView, Totals
-    from app.doctor import Check
+    from app.finding import Check
     from app.inspection import Inspection
     from pipeline.domain.merchant import Merchant
     from pipeline.domain.purchase_order import ExtractedOrder

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 from sqlalchemy import text
 
 from app.adapters.shopify.scopes import missing
+from app.connecting import examine_subscriptions
 from app.consumers import foreign_consumers
 from app.db import migrate
 from app.db.shop_views import KnownShop, list_known
 from app.db.unused_uploads import count_unused
+from app.finding import Check
 from app.server_checks import check_server, read_info
 from pipeline import flow
 from pipeline.errors import PipelineError
@@ -21,15 +22,6 @@ if TYPE_CHECKING:
 
 OLDEST_REDIS = (6, 2)
 """Older ones may work; nobody here tries."""
-
-
-@dataclass(frozen=True, slots=True)
-class Check:
-    """One thing looked at. "fail": orders do not move, or are lost; "warn": they move, but look at it."""
-
-    level: Literal["ok", "warn", "fail"]
-    what: str
-    text: str
 
 
 async def examine(core: Core) -> list[Check]:
@@ -107,7 +99,7 @@ async def _merchants(core: Core) -> list[Check]:
     known = await core.merchants.list_all()
     if not known:
         return [Check("warn", "merchants", "there are none: every order would fail; `python -m app merchants add`")]
-    return [Check("ok", "merchants", f"{len(known)} known")]
+    return [Check("ok", "merchants", f"{len(known)} known"), *await examine_subscriptions(core, known)]
 
 
 async def _shops(core: Core) -> list[Check]:

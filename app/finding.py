@@ -13,3 +13,12 @@ class Finding:
     level: Literal["refuse", "warn"]
     what: str
     text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """One thing looked at. "fail": orders do not move, or are lost; "warn": they move, but look at it."""
+
+    level: Literal["ok", "warn", "fail"]
+    what: str
+    text: str

@@ -59,6 +59,7 @@ class Settings(BaseSettings):
     admin_token: SecretStr | None = None
     http_host: str = "127.0.0.1"
     http_port: int = Field(default=8080, ge=0, le=65535)
+    public_url: str = Field(default="", pattern=r"^(https?://[^/?#\s]+)?/?$")
 
     lease_seconds: float = Field(default=120.0, gt=0)
     heartbeat_seconds: float = Field(default=30.0, gt=0)

@@ -16,7 +16,7 @@ import structlog
 from app import stop_signals
 from app.admin.metrics import Metrics
 from app.admin.server import CannotServeError, serve_admin
-from app.bootstrap import open_shops, open_worker
+from app.bootstrap import open_shops, open_token_keeper, open_worker
 from app.core import Core, open_core
 from app.db import migrate
 from app.server_checks import check_server
@@ -101,6 +101,7 @@ async def work(core: Core, stop: Stop, *, started: Callable[[str], None] = lambd
                     stop.worker = worker
                     tasks.start_soon(watchdog.run)
                     tasks.start_soon(look_at_shops, core)
+                    tasks.start_soon(keep_connected, core)
                     await worker.run()
             else:
                 _log.info("serving the page only", worker=core.name)
@@ -113,6 +114,12 @@ async def look_at_shops(core: Core) -> None:
     """Say which scopes are missing; beside the work, which waits for no shop."""
     async with open_shops(core) as shops:
         await check_shops(core, shops)
+
+
+async def keep_connected(core: Core) -> None:
+    """Renew the tokens of shops that send no orders, until cancelled."""
+    async with open_token_keeper(core) as keeper:
+        await keeper.run()
 
 
 def watchdog_of(settings: Settings, worker: Worker, metrics: Metrics) -> Watchdog:

@@ -17,6 +17,7 @@ from app.admin.health import health_router
 from app.admin.orders import orders_router
 from app.admin.page import FILES, page_router
 from app.admin.queues import queues_router
+from app.admin.webhooks import webhooks_router
 
 if TYPE_CHECKING:
     from app.admin.deps import AdminDeps
@@ -31,6 +32,8 @@ def create_app(deps: AdminDeps) -> FastAPI:
     async def feeding(_app: FastAPI) -> AsyncIterator[None]:
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(feed.run)
+            if deps.webhooks is not None:
+                tasks.start_soon(deps.webhooks.inbox.run)
             yield
             tasks.cancel_scope.cancel()
 
@@ -53,8 +56,11 @@ def create_app(deps: AdminDeps) -> FastAPI:
         page_router(tokens),
     ):
         app.include_router(router)
+    if deps.webhooks is not None:
+        app.include_router(webhooks_router(deps.webhooks.grants, deps.webhooks.inbox))
     app.mount("/static", StaticFiles(directory=FILES), name="static")
     # Checked now rather than when the server builds its middleware: a refusal belongs to the start.
+    public = "" if deps.webhooks is None else deps.webhooks.public_host
     Guard(app, host=deps.host, tokens=tokens)
-    app.add_middleware(Guard, host=deps.host, tokens=tokens)
+    app.add_middleware(Guard, host=deps.host, tokens=tokens, public_host=public)
     return app

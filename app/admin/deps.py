@@ -10,9 +10,11 @@ from app.admin.metrics import Metrics
 
 if TYPE_CHECKING:
     from app.approving import Approvals
+    from app.db.grants import Grants
     from app.db.people import People
     from app.db.session import Database
     from app.redis_link import ConnectionState
+    from app.webhook_inbox import WebhookInbox
     from pipeline.clock import Clock
     from pipeline.ports import Progress
     from pipeline.queue.bull import Bull
@@ -33,6 +35,15 @@ class Health:
 
 
 @dataclass(frozen=True, slots=True)
+class Webhooks:
+    """Whose secrets sign Shopify's webhooks, where these go, and the name by which Shopify reaches us, if known."""
+
+    grants: Grants
+    inbox: WebhookInbox
+    public_host: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class AdminDeps:
     """Everything the endpoints stand on. `token` None: nobody has to say who they are."""
 
@@ -50,3 +61,4 @@ class AdminDeps:
     host: str = "127.0.0.1"
     token: str | None = None
     metrics: Metrics = field(default_factory=Metrics)
+    webhooks: Webhooks | None = None

@@ -5,7 +5,8 @@
     type, size  what changes something is JSON or multipart, and has a length
     token       with ADMIN_TOKEN set, all of /api and the page; header or the cookie the login form sets
 
-Health and metrics hold no order and stay open, for probes that carry no secret.
+Health and metrics hold no order and stay open, for probes that carry no secret. So are webhooks, which prove themselves
+by a signature; they alone may come by the public name, so that a proxy in front opens nothing else.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ BODY_MAX = 26 * 1024 * 1024
 
 _LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
 _EVERYWHERE = frozenset({"0.0.0.0", "::", ""})  # noqa: S104 - recognised, not bound
-_OPEN = ("/live", "/ready", "/metrics", "/login", "/static/")
+_OPEN = ("/live", "/ready", "/metrics", "/login", "/static/", "/webhooks/")
 _BODY_TYPES = frozenset({"application/json", "multipart/form-data"})
 _HEADERS = {
     "content-security-policy": "default-src 'self'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'",
@@ -82,13 +83,14 @@ class Tokens:
 class Guard:
     """ASGI middleware around everything."""
 
-    def __init__(self, app: ASGIApp, *, host: str, tokens: Tokens) -> None:
+    def __init__(self, app: ASGIApp, *, host: str, tokens: Tokens, public_host: str = "") -> None:
         if host not in _LOOPBACK and not tokens.required:
             raise RefusesToServeError(f"HTTP_HOST {host!r} is reachable from elsewhere: set ADMIN_TOKEN")
         self._app = app
         self._tokens = tokens
         # Bound to every address, we cannot know by which names we are called; there the token is the door.
         self._hosts = None if host in _EVERYWHERE else _LOOPBACK | {host}
+        self._public = {public_host} - {""}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer a request that is refused, hand on one that is not."""
@@ -106,7 +108,7 @@ class Guard:
 
     def _refusal(self, scope: Scope) -> tuple[str, int, str, str] | None:
         headers = Headers(scope=scope)
-        if self._hosts is not None and _name(headers.get("host", "")) not in self._hosts:
+        if self._hosts is not None and _name(headers.get("host", "")) not in self._hosts | self._public_for(scope):
             return ("", 421, "wrong_host", "this host name is not served here")
         if scope["method"] not in {"GET", "HEAD"} and (why := _bad_post(headers)):
             return ("", *why)
@@ -116,6 +118,9 @@ class Guard:
         if path == "/":
             return ("login", 303, "", "")
         return ("", 401, "unauthorized", "send the admin token as `Authorization: Bearer ...`")
+
+    def _public_for(self, scope: Scope) -> set[str]:
+        return self._public if scope["path"].startswith("/webhooks/") else set()
 
     def _known(self, headers: Headers) -> bool:
         scheme, _, token = headers.get("authorization", "").partition(" ")

@@ -7,6 +7,7 @@ import socket
 from collections.abc import Callable, Iterator
 from importlib import metadata
 from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
 
 import anyio
 import structlog
@@ -14,10 +15,11 @@ import uvicorn
 
 from app.adapters.progress import UpstreamProgress
 from app.admin.api import create_app
-from app.admin.deps import AdminDeps, Health
+from app.admin.deps import AdminDeps, Health, Webhooks
 from app.admin.metrics import Metrics
 from app.approving import open_approvals
 from app.consumers import ConsumerWatch
+from app.webhook_inbox import WebhookInbox
 from pipeline import flow
 
 if TYPE_CHECKING:
@@ -62,6 +64,11 @@ async def serve_admin(
             host=settings.http_host,
             token=None if token is None else token.get_secret_value(),
             metrics=metrics or Metrics(),
+            webhooks=Webhooks(
+                core.grants,
+                WebhookInbox(core.database, core.bull, core.connections.commands, core.clock),
+                urlsplit(settings.public_url).hostname or "",
+            ),
         )
         await serve(create_app(deps), settings.http_host, settings.http_port, started)
 

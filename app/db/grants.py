@@ -23,7 +23,7 @@ from app.adapters.secrets import Purpose, Seal, SealError
 from app.db.errors import RefusedError
 from app.db.session import Database
 from app.db.shop_limits import park, unpark
-from app.db.tables import merchants, shop_grants
+from app.db.tables import merchants, shop_grants, shop_states
 from pipeline.contract import Reject
 
 if TYPE_CHECKING:
@@ -104,7 +104,7 @@ class Claim:
 
 @dataclass(frozen=True, slots=True)
 class GrantState:
-    """What a list of merchants shows; nothing in it opens anything."""
+    """What a list of merchants shows; nothing in it opens anything. `trouble`: why the shop is parked."""
 
     merchant_id: str
     kind: str
@@ -255,6 +255,7 @@ class Grants:
             values["spare_refresh_token_sealed"] = self._sealed(used, claim.merchant_id, Purpose.REFRESH)
         sealed = self._sealed(token, claim.merchant_id, Purpose.ACCESS)
         async with self._database.transaction() as connection:
+            await _lock(connection, claim.merchant_id)
             ours = await connection.execute(
                 update(shop_grants).where(_is(claim.merchant_id, claim.generation)).values(**values)
             )
@@ -286,6 +287,33 @@ class Grants:
                 await park(connection, claim.merchant_id, reason)
         return bool(ours.rowcount)
 
+    async def list_quiet(self, quiet_for: timedelta) -> list[str]:
+        """Merchants whose refresh token was last used that long ago."""
+        last = func.coalesce(shop_grants.c.renewed_at, shop_grants.c.connected_at)
+        statement = select(shop_grants.c.merchant_id).where(
+            shop_grants.c.kind == "offline", shop_grants.c.trouble == "", last < func.now() - quiet_for
+        )
+        async with self._database.transaction() as connection:
+            return list((await connection.execute(statement.order_by(last))).scalars())
+
+    # ------------------------------------------------------------------------------------- webhooks
+
+    async def webhook_secrets(self, shop_domain: str) -> tuple[str | None, tuple[str, ...]]:
+        """The merchant of that shop, None if there is none, and the secrets that may have signed its webhooks.
+
+        The shop's own app's, or the public app's; of the latter all, for Shopify signs with the oldest that is not
+        revoked, and a change may take an hour to show.
+        """
+        statement = select(merchants.c.id, shop_grants.c.client_secret_sealed)
+        statement = statement.outerjoin(shop_grants, shop_grants.c.merchant_id == merchants.c.id)
+        async with self._database.transaction() as connection:
+            row = (await connection.execute(statement.where(merchants.c.shop_domain == shop_domain))).one_or_none()
+        if row is None:
+            return None, self._app.client_secrets
+        if row.client_secret_sealed is None:
+            return row.id, self._app.client_secrets
+        return row.id, (self._opened(row.client_secret_sealed, row.id, Purpose.CLIENT, shop_domain),)
+
     # ------------------------------------------------------------------------------------- the operator's
 
     async def states(self) -> dict[str, GrantState]:
@@ -295,9 +323,10 @@ class Grants:
             func.coalesce(shop_grants.c.kind, "static"),
             shop_grants.c.expires_at,
             shop_grants.c.connected_at,
-            func.coalesce(shop_grants.c.trouble, ""),
+            func.coalesce(func.nullif(shop_grants.c.trouble, ""), shop_states.c.parked_reason, ""),
         )
         statement = statement.outerjoin(shop_grants, shop_grants.c.merchant_id == merchants.c.id)
+        statement = statement.outerjoin(shop_states, shop_states.c.merchant_id == merchants.c.id)
         connected = or_(merchants.c.shop_token_sealed.is_not(None), shop_grants.c.merchant_id.is_not(None))
         async with self._database.transaction() as connection:
             return {row[0]: GrantState(*row) for row in await connection.execute(statement.where(connected))}
@@ -349,6 +378,47 @@ async def forget(connection: AsyncConnection, merchant_id: str) -> None:
     """Drop all that opens a merchant's shop."""
     await connection.execute(delete(shop_grants).where(shop_grants.c.merchant_id == merchant_id))
     await connection.execute(update(merchants).where(merchants.c.id == merchant_id).values(shop_token_sealed=None))
+
+
+async def disconnect(connection: AsyncConnection, merchant_id: str, reason: str) -> None:
+    """Forget every token of the shop and park it until a person connects it again.
+
+    An app's own client secret stays: it proves the webhook that asks for the shop's data to be erased.
+    """
+    gone = {
+        "refresh_token_sealed": None,
+        "spare_refresh_token_sealed": None,
+        "expires_at": None,
+        "renewing_by": "",
+        "renewing_until": None,
+        "trouble": reason,
+    }
+    await _lock(connection, merchant_id)
+    row = insert(shop_grants).values(merchant_id=merchant_id, kind="static", **gone)
+    await connection.execute(
+        row.on_conflict_do_update(
+            index_elements=[shop_grants.c.merchant_id],
+            set_={**gone, "generation": shop_grants.c.generation + 1},
+        )
+    )
+    await connection.execute(update(merchants).where(merchants.c.id == merchant_id).values(shop_token_sealed=None))
+    await park(connection, merchant_id, reason)
+
+
+async def connected_since(connection: AsyncConnection, merchant_id: str, instant: datetime) -> bool:
+    """Whether a person has connected the shop after that: what happened before it no longer matters."""
+    found = await connection.scalar(
+        select(shop_grants.c.merchant_id).where(
+            shop_grants.c.merchant_id == merchant_id, shop_grants.c.connected_at > instant
+        )
+    )
+    return found is not None
+
+
+async def _lock(connection: AsyncConnection, merchant_id: str) -> None:
+    """The merchant's row goes before its grant's, as in `Merchants.add`: two orders would be a deadlock."""
+    mine = select(merchants.c.id).where(merchants.c.id == merchant_id).with_for_update(key_share=True)
+    await connection.execute(mine)
 
 
 def _name(purpose: Purpose) -> str:

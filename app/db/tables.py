@@ -470,6 +470,29 @@ plans = Table(
     PrimaryKeyConstraint("run_id", "entry"),
 )
 
+# What Shopify told us, once each; see app.db.webhooks. Of the bodies only what is acted on is kept.
+webhook_events = Table(
+    "webhook_events",
+    metadata,
+    Column("shop_domain", Text, nullable=False),
+    Column("webhook_id", Text, nullable=False),
+    Column("merchant_id", Text, ForeignKey(merchants.c.id), nullable=False),
+    Column("topic", Text, nullable=False),
+    _instant("triggered_at", now=True),
+    _instant("received_at", now=True),
+    _json("facts"),
+    # waiting | done | stale | unhandled | refused
+    Column("state", Text, nullable=False, server_default="waiting"),
+    _words("note"),
+    Column("tries", Integer, nullable=False, server_default="0"),
+    _instant("due_at", now=True),
+    _instant("handled_at"),
+    PrimaryKeyConstraint("shop_domain", "webhook_id"),
+    Index("ix_webhook_events_due", "due_at", postgresql_where=text("state IN ('waiting', 'unhandled')")),
+    Index("ix_webhook_events_merchant_id", "merchant_id"),
+    Index("ix_webhook_events_received_at", "received_at"),
+)
+
 queue_pauses = Table(
     "queue_pauses",
     metadata,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from app.sandbox import metafields
+from app.sandbox import metafields, webhooks
 from app.sandbox.call import Args, Call, Resolver, connection
 from app.sandbox.search import matching_products, matching_variants
 
@@ -157,4 +157,5 @@ QUERIES: dict[str, Resolver] = {
     "publication": _by_id,
     "publications": _shelf("publications"),
     "shop": lambda _source, call, _args: call.shop,
+    "webhookSubscriptions": webhooks.subscriptions,
 }

@@ -21,7 +21,19 @@ from graphql import (
     get_directive_values,
 )
 
-from app.sandbox import bulk, fields, inventory, media, metafields, products, publishing, reads, transfers, variants
+from app.sandbox import (
+    bulk,
+    fields,
+    inventory,
+    media,
+    metafields,
+    products,
+    publishing,
+    reads,
+    transfers,
+    variants,
+    webhooks,
+)
 from app.sandbox.call import Call, Resolver, UserErrors, refused
 from app.sandbox.idempotency import once
 
@@ -49,8 +61,10 @@ MUTATIONS: dict[str, tuple[str, Resolver]] = {
     "publishablePublish": ("write_publications", publishing.publish),
     "publishableUnpublish": ("write_publications", publishing.unpublish),
     "stagedUploadsCreate": ("write_products", media.staged_uploads_create),
+    "webhookSubscriptionCreate": ("", webhooks.subscription_create),
+    "webhookSubscriptionDelete": ("", webhooks.subscription_delete),
 }
-"""Operation -> the access scope it needs, and what performs it."""
+"""Operation -> the access scope it needs, if any, and what performs it."""
 
 IDEMPOTENT_MUTATIONS: dict[str, tuple[str, Resolver]] = {
     "inventoryActivate": ("write_inventory", inventory.activate),
@@ -138,7 +152,7 @@ def _query(resolve: Callable[..., Any]) -> Callable[..., Any]:
 def _mutation(name: str, scope: str, resolver: Resolver, *, idempotent: bool = False) -> Callable[..., Any]:
     def perform(source: Any, info: Info, **args: Any) -> Any:
         call: Call = info.context
-        _require_scope(info, (scope,))
+        _require_scope(info, (scope,) if scope else ())
         _count(info)
         try:
             if idempotent:

@@ -10,12 +10,13 @@ from random import Random
 from typing import TYPE_CHECKING, Any, cast
 from uuid import uuid4
 
+import httpx
 from pydantic import BaseModel, Field, TypeAdapter, ValidationError
 from starlette.datastructures import UploadFile
 from starlette.responses import HTMLResponse, JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
 
-from app.sandbox import oauth
+from app.sandbox import oauth, webhooks
 from app.sandbox.call import Call, UserErrors, user_error
 from app.sandbox.faults import AFTER_SUCCESS, STATUSES, Fault, Faults, half_told, refusal
 from app.sandbox.gateway import Charged, Gateway, GraphqlRequest, idempotency_keys, operation_names, throttled
@@ -93,6 +94,8 @@ class ShopServer:
             Route("/shops/{shop}/admin/api/{version}/graphql.json", self.graphql, methods=["POST"]),
             Route("/shops/{shop}/admin/oauth/access_token", self.access_token, methods=["POST"]),
             Route("/shops/{shop}/install", self.install, methods=["POST"]),
+            Route("/shops/{shop}/uninstall", self.uninstall, methods=["POST"]),
+            Route("/shops/{shop}/webhooks/send", self.send_webhook, methods=["POST"]),
             Route("/shops/{shop}/state", self.state),
             Route("/shops/{shop}/meter", self.meter),
             Route("/shops/{shop}/faults", self.order_faults, methods=["POST"]),
@@ -153,6 +156,37 @@ class ShopServer:
         answer = oauth.pair(shop, now())
         self.store.save(shop)
         return JSONResponse(answer, 201)
+
+    async def uninstall(self, request: Request) -> Response:
+        """The merchant removes the app: its tokens end, it is told, and its subscriptions end."""
+        shop = self.store.shops.get(request.path_params["shop"])
+        if shop is None:
+            return JSONResponse({"errors": "Not Found"}, 404)
+        shop.oauth.installed, shop.token = False, ""
+        shop.oauth.access_tokens.clear()
+        shop.oauth.refresh_tokens.clear()
+        payload = {"id": 1, "domain": shop.domain, "myshopify_domain": shop.domain, "name": shop.name}
+        told = await self._tell(shop, webhooks.Occasion(topic="app/uninstalled", payload=payload))
+        shop.subscriptions.clear()
+        self.store.save(shop)
+        return JSONResponse(webhooks.told_as_json(told))
+
+    async def send_webhook(self, request: Request) -> Response:
+        """Something happened in the shop: tell who wants to know, and say what they answered."""
+        shop = self.store.shops.get(request.path_params["shop"])
+        if shop is None:
+            return JSONResponse({"errors": "Not Found"}, 404)
+        try:
+            occasion = webhooks.Occasion.model_validate_json(await request.body())
+        except ValidationError as error:
+            return JSONResponse({"errors": json.loads(error.json(include_url=False))}, 422)
+        return JSONResponse(webhooks.told_as_json(await self._tell(shop, occasion)))
+
+    async def _tell(self, shop: Shop, occasion: webhooks.Occasion) -> list[webhooks.Told]:
+        async with httpx.AsyncClient(trust_env=False) as http:
+            told = await webhooks.tell(http, shop, occasion)
+        self.store.save(shop)
+        return told
 
     async def _perform(self, shop: Shop, operations: list[str], perform: Callable[[], Awaitable[Response]]) -> Response:
         """Perform, unless an ordered fault comes first; one that comes after hides the answer, or a part of it."""

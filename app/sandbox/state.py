@@ -365,6 +365,17 @@ class OAuth(BaseModel):
     """Tokens given, by grant; only ever grows."""
 
 
+class Subscription(BaseModel):
+    """An address that is told of one topic."""
+
+    id: str
+    topic: str
+    uri: str
+    format: str = "JSON"
+    created_at: datetime = Field(default_factory=now)
+    updated_at: datetime = Field(default_factory=now)
+
+
 class Shop(BaseModel):
     """Everything one shop holds."""
 
@@ -376,6 +387,7 @@ class Shop(BaseModel):
     scopes: list[str] = Field(default_factory=lambda: list(ALL_SCOPES))
     settings: Settings = Field(default_factory=Settings)
     oauth: OAuth = Field(default_factory=OAuth)
+    subscriptions: dict[str, Subscription] = Field(default_factory=dict)
     last_number: int = 1000
     locations: dict[str, Location] = Field(default_factory=dict)
     publications: dict[str, Publication] = Field(default_factory=dict)

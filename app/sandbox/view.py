@@ -29,6 +29,7 @@ def shop_view(shop: Shop, at: datetime) -> dict[str, Any]:
         "shipments": [one.model_dump(mode="json") for one in shop.shipments.values()],
         "products_created": shop.products_created,
         "calls": dict(shop.calls),
+        "subscriptions": [one.model_dump(mode="json") for one in shop.subscriptions.values()],
         "tokens_granted": dict(shop.oauth.granted),
         "idempotency_keys": sorted(shop.remembered),
     }

@@ -1,4 +1,4 @@
-"""how a shop's token is got again
+"""how a shop's token is got again, and what Shopify tells us unasked
 
 Revision ID: 0004
 Revises: 0003
@@ -6,6 +6,7 @@ Revises: 0003
 
 import sqlalchemy as sa
 from alembic import op
+from sqlalchemy.dialects import postgresql
 revision = '0004'
 down_revision = '0003'
 branch_labels = None
@@ -32,7 +33,32 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint('merchant_id', name=op.f('pk_shop_grants')),
         schema='po',
     )
+    op.create_table(
+        'webhook_events',
+        sa.Column('shop_domain', sa.Text(), nullable=False),
+        sa.Column('webhook_id', sa.Text(), nullable=False),
+        sa.Column('merchant_id', sa.Text(), nullable=False),
+        sa.Column('topic', sa.Text(), nullable=False),
+        sa.Column('triggered_at', sa.DateTime(timezone=True), server_default=sa.text('now()'), nullable=False),
+        sa.Column('received_at', sa.DateTime(timezone=True), server_default=sa.text('now()'), nullable=False),
+        sa.Column('facts', postgresql.JSONB(), server_default=sa.text("'{}'::jsonb"), nullable=False),
+        sa.Column('state', sa.Text(), server_default='waiting', nullable=False),
+        sa.Column('note', sa.Text(), server_default='', nullable=False),
+        sa.Column('tries', sa.Integer(), server_default='0', nullable=False),
+        sa.Column('due_at', sa.DateTime(timezone=True), server_default=sa.text('now()'), nullable=False),
+        sa.Column('handled_at', sa.DateTime(timezone=True), nullable=True),
+        sa.ForeignKeyConstraint(['merchant_id'], ['po.merchants.id'], name=op.f('fk_webhook_events_merchant_id')),
+        sa.PrimaryKeyConstraint('shop_domain', 'webhook_id', name=op.f('pk_webhook_events')),
+        schema='po',
+    )
+    op.create_index(
+        'ix_webhook_events_due', 'webhook_events', ['due_at'], schema='po',
+        postgresql_where=sa.text("state IN ('waiting', 'unhandled')"),
+    )
+    op.create_index('ix_webhook_events_merchant_id', 'webhook_events', ['merchant_id'], schema='po')
+    op.create_index('ix_webhook_events_received_at', 'webhook_events', ['received_at'], schema='po')
 
 
 def downgrade() -> None:
+    op.drop_table('webhook_events', schema='po')
     op.drop_table('shop_grants', schema='po')

@@ -22,7 +22,7 @@ Cli = Callable[..., Result]
 
 
 @pytest.fixture
-def _silent_logs(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def silent_logs(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """A logger caches the stderr it first writes to, and the runner closes its own after each command."""
     monkeypatch.setattr(logs, "configure", lambda *_, **__: None)
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))
@@ -31,7 +31,7 @@ def _silent_logs(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 
 @pytest.fixture
-def cli(_silent_logs: None, redis_url: str, database_url: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Cli:
+def cli(silent_logs: None, redis_url: str, database_url: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Cli:
     """Runs a command in an installation of the test's own; `given` is its stdin."""
     monkeypatch.chdir(tmp_path)  # where no .env lies
     env = {"REDIS_URL": redis_url, "DATABASE_URL": database_url, "COLUMNS": "200"}

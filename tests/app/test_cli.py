@@ -26,6 +26,7 @@ from app.db.receiving import Units
 from tests.app.conftest import Cli
 from tests.app.db.given import DOUBTS
 
+pytestmark = pytest.mark.usefixtures("silent_logs")
 AN_HOUR_AGO = datetime.now(UTC) - timedelta(hours=1)
 
 

@@ -12,11 +12,16 @@ from typing import Any
 
 import pytest
 
+from app.adapters.shopify.scopes import USES
+from app.db import tables
+from app.sandbox.state import ALL_SCOPES
 from tests.app.conftest import Cli
 
+pytestmark = pytest.mark.usefixtures("silent_logs")
 DOMAIN = "acme.myshopify.com"
 TOKEN = "shpat_canary"
 SECRET = "shpss_canary"
+SCOPES = sorted({*ALL_SCOPES, *(use.scope for use in USES)})
 KEY = "a-key-that-was-drawn-and-not-thought-up"
 
 
@@ -34,27 +39,39 @@ def sandbox(expect_children: Callable[[], None]) -> Iterator[str]:
 @pytest.fixture
 def open_shop(sandbox: str) -> Callable[..., dict[str, Any]]:
     def call(**changed: Any) -> dict[str, Any]:
-        wanted = {"domain": DOMAIN, "token": TOKEN, "client_id": "app-1", "client_secrets": [SECRET], **changed}
+        wanted = {
+            "domain": DOMAIN,
+            "token": TOKEN,
+            "client_id": "app-1",
+            "client_secrets": [SECRET],
+            "scopes": SCOPES,
+            **changed,
+        }
         return post(f"{sandbox}/shops", wanted)
 
     call()
     return call
 
 
-def post(url: str, body: Any) -> dict[str, Any]:
-    request = urllib.request.Request(url, json.dumps(body).encode(), {"Content-Type": "application/json"})
-    with urllib.request.urlopen(request, timeout=5) as answer:
+def state(sandbox: str) -> dict[str, Any]:
+    with urllib.request.urlopen(f"{sandbox}/shops/{DOMAIN}/state", timeout=5) as answer:
         return dict(json.load(answer))
+
+
+def post(url: str, body: Any) -> Any:
+    request = urllib.request.Request(url, json.dumps(body).encode(), {"Content-Type": "application/json"})
+    with urllib.request.urlopen(request, timeout=30) as answer:
+        return json.load(answer)
 
 
 @pytest.fixture
 def add(cli: Cli, sandbox: str, open_shop: Any) -> Callable[..., Any]:
     """`merchants add m1` for a shop of the sandbox; `at` is the shop the address leads to, if another."""
 
-    def call(*options: str, given: str = "", shop: str = DOMAIN, at: str = "") -> Any:
+    def call(*options: str, given: str = "", shop: str = DOMAIN, at: str = "", **settings: str) -> Any:
         endpoint = f"{sandbox}/shops/{at or shop}/admin/api/2026-10/graphql.json"
         arguments = ("merchants", "add", "m1", "--shop", shop, "--endpoint", endpoint, *options)
-        return cli(*arguments, SECRET_KEY=KEY, given=given)
+        return cli(*arguments, SECRET_KEY=KEY, given=given, **settings)
 
     return call
 
@@ -75,7 +92,7 @@ def test_a_merchant_is_added_and_listed(cli: Cli, tmp_path: Path) -> None:
 
 
 def test_connecting_a_shop_says_what_an_order_would_meet_there(add: Any) -> None:
-    added = add("--token-stdin", given=f"{TOKEN}\n")
+    added = add("--token-stdin", given=f"{TOKEN}\n", PUBLIC_URL="https://po.example")
     assert added.exit_code == 0, added.output
     for words in (
         "by a token that does not expire",
@@ -84,6 +101,8 @@ def test_connecting_a_shop_says_what_an_order_would_meet_there(add: Any) -> None
         "USD, prices are without taxes",
         "the app has all that are used",
         "stock goes to Warehouse",
+        "told of app/uninstalled, app/scopes_update, inventory_shipments/receive_items",
+        "customers/data_request, customers/redact, shop/redact cannot be asked for",
         "the shop is ready for orders",
     ):
         assert words in added.output, added.output
@@ -128,12 +147,37 @@ def test_a_shop_that_cannot_be_used_fails_with_the_reason(
     assert "wrong" not in added.output
 
 
+def test_asking_again_asks_for_no_webhook_twice_and_the_doctor_misses_one_that_is_gone(
+    add: Any, cli: Cli, sandbox: str
+) -> None:
+    public = {"PUBLIC_URL": "https://po.example"}
+    for _ in range(2):
+        add("--token-stdin", given=f"{TOKEN}\n", **public)
+    assert len(state(sandbox)["subscriptions"]) == 3
+    assert "every connected shop tells us" in cli("doctor", SECRET_KEY=KEY, **public).output
+    told = post(f"{sandbox}/shops/{DOMAIN}/webhooks/send", {"topic": "app/scopes_update", "payload": {"current": []}})
+    assert told[0]["statuses"] == [0] * 9, "nobody is there, so Shopify gives up"
+    gone = cli("doctor", SECRET_KEY=KEY, **public).output
+    assert f"{DOMAIN} tells nothing of app/scopes_update: `merchants check m1` asks it to" in gone
+    cli("merchants", "check", "m1", SECRET_KEY=KEY, **public)
+    assert len(state(sandbox)["subscriptions"]) == 3
+
+
+def test_a_parked_shop_is_listed_with_its_reason_until_a_look_at_it_goes_well(add: Any, cli: Cli, having: Any) -> None:
+    add("--token-stdin", given=f"{TOKEN}\n")
+    having(lambda given: given.insert(tables.shop_states, merchant_id="m1", parked_reason="why"))
+    assert "why" in cli("merchants", "list").output
+    assert json.loads(cli("merchants", "list", "--json").output)[0]["trouble"] == "why"
+    assert "is no more: its orders go on" in cli("merchants", "check", "m1", SECRET_KEY=KEY).output
+    assert "why" not in cli("merchants", "list").output
+
+
 def test_missing_scopes_and_an_open_choice_of_location_are_warnings(add: Any, open_shop: Any) -> None:
     wide = "wide.myshopify.com"
     open_shop(domain=wide, locations=["North", "South"], scopes=["write_products", "read_locations"], currency="EUR")
     added = add("--token-stdin", given=f"{TOKEN}\n", shop=wide)
     assert added.exit_code == 0, added.output
-    for words in ("the app lacks write_inventory, write_files", "location", "orders are taken for USD", "within what"):
+    for words in ("lacks write_inventory: nothing is announced", "location", "orders are taken for USD", "within what"):
         assert words in added.output, added.output
 
 
@@ -173,3 +217,16 @@ def test_after_sealing_anew_the_old_key_may_go(add: Any, cli: Cli) -> None:
     assert cli("merchants", "check", "m1", SECRET_KEY=new).exit_code == 0
     locked = cli("merchants", "check", "m1", SECRET_KEY=KEY)
     assert (locked.exit_code, "sealed with a key that is not in SECRET_KEY" in locked.output) == (1, True)
+
+
+def test_a_merchant_is_erased_only_by_who_says_yes(add: Any, cli: Cli, having: Any) -> None:
+    add("--token-stdin", given=f"{TOKEN}\n")
+    having(lambda given: given.run("r", due_stage="ai-parsing"))
+    refused = cli("merchants", "erase", "m1")
+    assert (refused.exit_code, "add --yes" in refused.stderr) == (1, True)
+    erased = cli("merchants", "erase", "m1", "--yes")
+    assert erased.output == "erased: 1 merchants, 1 runs, 1 shop_grants, 1 shop_states\n"
+    assert json.loads(cli("merchants", "list", "--json").output) == []
+    [note] = having(lambda given: given.rows(tables.audit))
+    assert (note["action"], note["details"]["cause"]) == ("erase a shop", "merchants erase")
+    assert "m1" not in str(note["details"])

@@ -323,6 +323,27 @@ mutation AttachMedia($product: ProductUpdateInput!, $media: [CreateMediaInput!]!
 }
 """
 
+SHOP_NAME = """
+query ShopName {
+  shop { name myshopifyDomain }
+}
+"""
+
+SUBSCRIPTIONS = """
+query Subscriptions($topics: [WebhookSubscriptionTopic!]) {
+  webhookSubscriptions(first: 50, topics: $topics) { nodes { topic uri } }
+}
+"""
+
+SUBSCRIBE = """
+mutation Subscribe($topic: WebhookSubscriptionTopic!, $webhookSubscription: WebhookSubscriptionInput!) {
+  webhookSubscriptionCreate(topic: $topic, webhookSubscription: $webhookSubscription) {
+    webhookSubscription { id }
+    userErrors { field message }
+  }
+}
+"""
+
 ALL = (
     SHOP_FACTS,
     LOCATIONS,
@@ -354,5 +375,8 @@ ALL = (
     MEDIA,
     STAGE_UPLOAD,
     ATTACH_MEDIA,
+    SHOP_NAME,
+    SUBSCRIPTIONS,
+    SUBSCRIBE,
 )
 """For the test that validates each against the contract."""
