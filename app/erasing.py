@@ -20,7 +20,7 @@ from pipeline.errors import CommandRefused
 from pipeline.queue.snapshot import named_ids, read_pages
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Mapping, Sequence
 
     from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -97,7 +97,7 @@ async def erase_merchant(
 async def _clear(bull: Bull, commands: Commands, whose: Whose) -> int:
     """Remove the merchant's jobs and keys; how many jobs could not be, because somebody runs them."""
     busy = 0
-    for queue, named in (await named_ids(commands, bull.keys, flow.NAMES)).items():
+    for queue, named in (await _named(bull, commands)).items():
         theirs: dict[str, None] = {}
         async for page in read_pages(commands, bull.keys, queue, named):
             for job in page.jobs.values():
@@ -109,6 +109,15 @@ async def _clear(bull: Bull, commands: Commands, whose: Whose) -> int:
     for workflow_id in whose.workflow_ids:
         await _expire(commands, f"workflow:{workflow_id}")
     return busy
+
+
+async def _named(bull: Bull, commands: Commands) -> Mapping[str, Sequence[str]]:
+    """Jobs that stand in no list or set are found by their keys, where our user may look for them."""
+    try:
+        return await named_ids(commands, bull.keys, flow.NAMES)
+    except CommandRefused as error:
+        _log.warning("jobs in no list or set not looked for", reason=str(error))
+        return dict.fromkeys(flow.NAMES, ())
 
 
 async def _data(bull: Bull, queue: str, job: StoredJob) -> str:
