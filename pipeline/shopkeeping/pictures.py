@@ -39,7 +39,7 @@ MEDIA_MAX = 250
 """Pictures on one product, by third parties' word; the shop would refuse the next."""
 ALT_MAX = 512
 
-SEEN = "the product has this picture"
+SEEN = "the product has, or had, this picture"
 GONE = "the product was deleted in the shop"
 _NO_DRAFT = {"ARCHIVED": "the product is archived", "ACTIVE": "the product is live: its pictures are the merchant's"}
 

@@ -39,7 +39,7 @@ export function isBeingFilledIn() {
 // Why a picture is as it is, and what we left in the shop's staging area for it.
 function pictureNote(image) {
   const left = image.unused_uploads;
-  const files = left ? `${left} uploaded ${left === 1 ? "file" : "files"} never attached; the shop deletes it by itself` : "";
+  const files = left ? `${left} uploaded and never attached (the shop discards such files within a day)` : "";
   return [image.reason, files].filter(Boolean).join("; ");
 }
 
