@@ -80,12 +80,14 @@ class Products:
             answer, created = await self._settle(given, shop, stored, draft, match, refused.get(stored.custom_id, ""))
             match = await _as_it_is(shop, draft, match, answer, created)
         by = answer.get("by", CREATE)
-        if any(name not in match.variants for name in answer["variants"]):
+        # Of this order: another one's may have decided, with variants of the product that are not in this.
+        settled = {one.id for one in draft.variants if one.id in answer["variants"]}
+        if not match.variants.keys() >= settled:
             raise NotPlaced("variant_deleted", f"“{match.title}” has lost a variant. {_WAYS_OUT['variant_deleted']}")
-        before = {} if by in OURS else {name: match.variants[name] for name in answer["variants"]}
+        before = {} if by in OURS else {name: match.variants[name] for name in settled}
         await set_costs(self._ledger, given, shop, draft, before)
         # By what was known, not by what is there now: what an attempt that died has added must be confirmed, too.
-        missing = [one.id for one in draft.variants if one.id not in answer["variants"]]
+        missing = [one.id for one in draft.variants if one.id not in settled]
         places = {name: [one.id, one.inventory_item_id] for name, one in match.variants.items()}
         made: Sequence[str] = ()
         if missing:

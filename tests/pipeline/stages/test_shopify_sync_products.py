@@ -234,6 +234,25 @@ async def test_a_deleted_variant_is_said_and_the_others_of_the_order_go_on(world
     assert [one.product_id for one in output.products] == [world.books.drafts[1].product_id]
 
 
+async def test_an_order_that_meets_anothers_new_product_adds_what_that_one_has_not(
+    world: World, sandbox: SandboxShop
+) -> None:
+    """Confirmed in the ledger by the other order, not yet in the books, and with a size this order does not have."""
+    await world.sync()
+    second = World(world.shops, effects=world.effects)
+    second.books.drafts = [unplaced(make_draft("linen shirt", {"L": 3, "XL": 2}))]
+    second.given = replace(second.given, run=replace(second.given.run, id="run-2", order_id="order-2"))
+    output = await second.sync()
+    assert codes(output) == []
+    assert [one.created for one in output.products[0].variants] == [True, True]
+    assert await sandbox.quantities("incoming") == {
+        "linen shirt-S": 10,
+        "linen shirt-L": 7,
+        "linen shirt-XL": 2,
+    }
+    assert (await sandbox.state())["calls"]["productSet"] == 1
+
+
 # ------------------------------------------------------------------------------- products of the merchant
 
 
