@@ -15,7 +15,8 @@ from datetime import datetime
 
 from pipeline.domain.purchase_order import Doubt
 from pipeline.ports import Incoming, Orders, Shop, ShopLevel
-from pipeline.shopkeeping.steps import KEY_TRUSTED_FOR, Unit
+from pipeline.shopkeeping.requests import Unit
+from pipeline.shopkeeping.steps import KEY_TRUSTED_FOR
 
 LOOKS = 3
 """What is told or received while we look makes shop and books differ for a moment; what differs three times differs."""

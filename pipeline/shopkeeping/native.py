@@ -11,13 +11,16 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from pipeline.contract import Reject
+from pipeline.contract import LeaseCheck, Reject
 from pipeline.effects import Answer
 from pipeline.errors import VendorRefused
 from pipeline.ports import Came, QuantityChange, Shop
 
 TRANSFER = "transfer"
 """As a state of `Telling`: units are announced by transfers."""
+
+MISMATCH = "IDEMPOTENCY_KEY_PARAMETER_MISMATCH"
+"""The shop knows this key, or we this name, for something else."""
 
 SCOPES = frozenset(
     {"write_inventory_transfers", "write_inventory_shipments", "write_inventory_shipments_received_items"}
@@ -32,13 +35,19 @@ async def find(shop: Shop, mark: str, items: Mapping[str, int]) -> str | None:
     """The transfer made for that step, if any. Raises VendorRefused when it holds other goods than these."""
     found = await shop.find_transfer(mark)
     if found is not None and dict(found.quantities) != dict(items):
-        raise VendorRefused(f"transfer {found.id} is for the same step and holds other goods", code="OTHER_GOODS")
+        raise VendorRefused(f"transfer {found.id} is for the same step and holds other goods", code=MISMATCH)
     return None if found is None else found.id
 
 
-async def announce(shop: Shop, key: str, mark: str, items: Mapping[str, int], first: Mapping[str, Any]) -> Answer:
+async def announce(
+    shop: Shop, key: str, mark: str, items: Mapping[str, int], first: Mapping[str, Any], still_ours: LeaseCheck
+) -> Answer:
     """Create the transfer of a step, unless it is there."""
-    transfer_id = await find(shop, mark, items) or await shop.create_transfer(
+    found = await find(shop, mark, items)
+    if found is not None:
+        return {"transfer": found}
+    still_ours()
+    transfer_id = await shop.create_transfer(
         key=key,
         mark=mark,
         reference=first["reference"],
@@ -48,12 +57,13 @@ async def announce(shop: Shop, key: str, mark: str, items: Mapping[str, int], fi
     return {"transfer": transfer_id}
 
 
-async def ship(shop: Shop, key: str, first: Mapping[str, Any]) -> Answer:
+async def ship(shop: Shop, key: str, first: Mapping[str, Any], still_ours: LeaseCheck) -> Answer:
     """Ship a transfer, unless that was done."""
     known = await shop.transfer(first["transfer"])
     if known.shipment_ids:
         return {"shipment": known.shipment_ids[0]}
     changes = [QuantityChange(item, quantity) for item, quantity in first["items"]]
+    still_ours()
     return {"shipment": await shop.ship_transfer(key=key, transfer_id=first["transfer"], changes=changes)}
 
 

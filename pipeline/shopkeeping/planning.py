@@ -26,7 +26,7 @@ from pipeline.shopkeeping import elsewhere
 from pipeline.shopkeeping.costs import costs_to_write
 from pipeline.shopkeeping.finding import Progress, find_matches
 from pipeline.shopkeeping.products import OURS, why_not_placed
-from pipeline.shopkeeping.steps import Unit
+from pipeline.shopkeeping.requests import Unit
 from pipeline.shopkeeping.stock import OVER, SUPERSEDED, required, stock_policy, to_announce
 
 READS_AT_ONCE = 4

@@ -16,9 +16,9 @@ under the same key. What is told next is the difference between the total wanted
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from itertools import count
 from typing import Any
@@ -30,15 +30,22 @@ from pipeline.domain.purchase_order import Doubt
 from pipeline.domain.standing import PLAN
 from pipeline.effects import Answer, Ledger
 from pipeline.errors import PipelineError, VendorRefused
-from pipeline.ports import Effect, QuantityChange, Shop
+from pipeline.ports import Effect, Shop
 from pipeline.shopkeeping import native
-from pipeline.shopkeeping.native import TRANSFER
+from pipeline.shopkeeping.requests import (
+    CHANGES_MAX,
+    Shipment,
+    Telling,
+    Unit,
+    build_request,
+    is_new_transfer,
+    question_about,
+    send_request,
+    units_by_item,
+)
 
 KEYS = UUID("5b2c8a86-6a0e-5c0b-9d55-0d3c7b6f3a11")
 """Namespace of our idempotency keys; changing it would make every repeat a new effect."""
-
-CHANGES_MAX = 250
-"""Shopify takes at most 250 entries in a list."""
 
 REFUSALS_MAX = 20
 """New steps the shop may refuse in one attempt; a shop that calls every new key a failed one is not believed."""
@@ -46,14 +53,10 @@ REFUSALS_MAX = 20
 KEY_TRUSTED_FOR = timedelta(hours=20)
 """How long a repeat under the same key is certainly recognised. Shopify's figure is said to be 24 hours."""
 
-RECEIVED = "received"
-"""As a state of `Telling`: units move from incoming to available in one atomic call."""
-
 Send = Callable[[str, Mapping[str, Any]], Awaitable[Answer]]
 """A request by its idempotency key and its stored parameters."""
 
 _SPENT = "IDEMPOTENCY_PREVIOUS_ATTEMPT_FAILED"
-_MISMATCH = "IDEMPOTENCY_KEY_PARAMETER_MISMATCH"
 
 
 class NeedsPerson(PipelineError):
@@ -62,43 +65,6 @@ class NeedsPerson(PipelineError):
     def __init__(self, doubt: Doubt) -> None:
         super().__init__(doubt.message)
         self.doubt = doubt
-
-
-@dataclass(frozen=True, slots=True)
-class Unit:
-    """Units of one draft variant: how many, and which inventory item they are."""
-
-    draft_variant_id: str
-    inventory_item_id: str
-    quantity: int
-
-
-@dataclass(frozen=True, slots=True)
-class Telling:
-    """One total the shop is brought to: under which name its steps are numbered, and how a step is sent.
-
-    `state` is the shop's quantity that changes, or RECEIVED, or TRANSFER. The first step of a series fixes its state
-    and its location for good: what was announced at one place as incoming is taken back there and as incoming.
-    `reference` is the order's number, for people.
-    """
-
-    series: str
-    state: str
-    reason: str
-    document: str
-    location_id: str
-    revision: int = 0
-    reference: str = ""
-
-
-@dataclass(slots=True)
-class Shipment:
-    """A shipment that announced units, by inventory item, and how many of them were taken back since."""
-
-    id: str
-    transfer_id: str
-    items: Mapping[str, int]
-    taken_back: Counter[str] = field(default_factory=Counter)
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,7 +116,7 @@ class Steps:
             units = [] if known else outstanding(target, told)[:CHANGES_MAX]
             if known is None and not units:
                 break
-            parameters = await _parameters(shop, telling, units, shipments) if known is None else known.parameters
+            parameters = await build_request(shop, telling, units, shipments) if known is None else known.parameters
             answer = await self._take(given, shop, key, parameters)
             if "refused" in answer:
                 refusals += known is None
@@ -162,7 +128,9 @@ class Steps:
                 shipped = await self._ship(given, shop, key, answer)
                 shipments[shipped.id] = shipped
             elif answer.get("shipment") in shipments:
-                shipments[answer["shipment"]].taken_back.update({item: -by for item, by in _by_item(answer).items()})
+                shipments[answer["shipment"]].taken_back.update(
+                    {item: -by for item, by in units_by_item(answer).items()}
+                )
             telling = replace(telling, state=answer["state"], location_id=answer["location_id"])
             if answer["revision"] > telling.revision:
                 return Told(tuple(told.values()), telling.state, telling.location_id, newer=True)
@@ -186,10 +154,10 @@ class Steps:
         await self._again(given, key, parameters, send, unknown)
 
     async def _ship(self, given: StageInput, shop: Shop, key: str, answer: Answer) -> Shipment:
-        items = _by_item(answer)
+        items = units_by_item(answer)
 
         async def send(idempotency_key: str, first: Mapping[str, Any]) -> Answer:
-            return await native.ship(shop, idempotency_key, first)
+            return await native.ship(shop, idempotency_key, first, given.still_ours)
 
         parameters = {"transfer": answer["transfer"], "items": [list(one) for one in items.items()]}
         # However long ago: `ship` looks first, and a transfer that has no shipment was not shipped.
@@ -234,13 +202,15 @@ class Steps:
             return {**how, **{name: first[name] for name in ("units", "state", "revision", "location_id")}}
 
         async def send(idempotency_key: str, first: Mapping[str, Any]) -> Answer:
-            return told_as(first, await _send(shop, idempotency_key, key, first))
+            return told_as(first, await send_request(shop, idempotency_key, key, first, given.still_ours))
 
         async def unknown(_key: str, first: Mapping[str, Any]) -> Answer:
             """Nobody can tell whether it happened: nothing is sent again, and a person has the last word."""
-            if _is_new_transfer(first) and (found := await native.find(shop, key, _by_item(first))):
-                return told_as(first, {"transfer": found})
-            doubt = await _unknown_outcome(shop, first)
+            if is_new_transfer(first):
+                with suppress(VendorRefused):  # there is one, with other goods: that is a question too
+                    if found := await native.find(shop, key, units_by_item(first)):
+                        return told_as(first, {"transfer": found})
+            doubt = await question_about(shop, first)
             return told_as(first, {"assumed_by": await self.settled_by_person(given, key, doubt)})
 
         return await self._attempt(given, key, parameters, send, unknown)
@@ -256,7 +226,7 @@ class Steps:
             try:
                 return await send(idempotency_key, first)
             except VendorRefused as refused:
-                if refused.code == _MISMATCH:
+                if refused.code == native.MISMATCH:
                     return await unknown(idempotency_key, first)
                 refusals.append(refused)
                 return {"refused": refused.code, "message": str(refused)}
@@ -294,100 +264,3 @@ def _add(told: dict[str, Unit], units: Sequence[Sequence[Any]]) -> None:
     for name, item, quantity in units:
         before = told[name].quantity if name in told else 0
         told[name] = Unit(name, item, before + quantity)
-
-
-async def _parameters(
-    shop: Shop, telling: Telling, units: Sequence[Unit], shipments: Mapping[str, Shipment]
-) -> dict[str, Any]:
-    """All a repeat needs to send the very same request again, as JSON. Lists, because JSONB reorders objects.
-
-    One request of a transfer only adds or only takes back, and takes back of one shipment: other steps do the rest.
-    """
-    common = {
-        "state": telling.state,
-        "reason": telling.reason,
-        "document": telling.document,
-        "location_id": telling.location_id,
-        "revision": telling.revision,
-        "reference": telling.reference,
-    }
-    if telling.state == TRANSFER:
-        more = [unit for unit in units if unit.quantity > 0]
-        if not more:
-            return {**common, **await _taking_back(shop, units, shipments)}
-        units = more
-    return {**common, "units": [[unit.draft_variant_id, unit.inventory_item_id, unit.quantity] for unit in units]}
-
-
-async def _taking_back(shop: Shop, units: Sequence[Unit], shipments: Mapping[str, Shipment]) -> dict[str, Any]:
-    """What is rejected of the newest shipment that still holds some of these units, and whose units those are."""
-    items: Counter[str] = Counter()
-    for unit in units:
-        items[unit.inventory_item_id] -= unit.quantity
-    parted = await native.part(shop, list(shipments)[::-1], {item: (0, by) for item, by in items.items()})
-    shipment_id = parted[0][0]
-    lines = [(line, item, rejected) for where, line, item, _, rejected in parted if where == shipment_id]
-    left = Counter({item: rejected for _, item, rejected in lines})
-    taken: list[list[Any]] = []
-    for unit in units:
-        by = min(-unit.quantity, left[unit.inventory_item_id])
-        left[unit.inventory_item_id] -= by
-        if by:
-            taken.append([unit.draft_variant_id, unit.inventory_item_id, -by])
-    return {"units": taken, "shipment": shipment_id, "lines": [[line, 0, rejected] for line, _, rejected in lines]}
-
-
-def _is_new_transfer(parameters: Mapping[str, Any]) -> bool:
-    return bool(parameters["state"] == TRANSFER and "shipment" not in parameters)
-
-
-async def _send(shop: Shop, key: str, mark: str, parameters: Mapping[str, Any]) -> Answer:
-    """One request, built from stored parameters only. Two variants of one inventory item are one change."""
-    items = _by_item(parameters)
-    if _is_new_transfer(parameters):
-        return await native.announce(shop, key, mark, items, parameters)
-    if parameters["state"] == TRANSFER:
-        return await native.receive(shop, key, parameters)
-    changes = [QuantityChange(item, quantity) for item, quantity in items.items()]
-    document, location_id = parameters["document"], parameters["location_id"]
-    if parameters["state"] == RECEIVED:
-        return {"group": await shop.move(key=key, document=document, location_id=location_id, changes=changes)}
-    group = await shop.adjust(
-        key=key,
-        name=parameters["state"],
-        reason=parameters["reason"],
-        document=document,
-        location_id=location_id,
-        changes=changes,
-    )
-    return {"group": group}
-
-
-def _by_item(parameters: Mapping[str, Any]) -> dict[str, int]:
-    items: dict[str, int] = {}
-    for _, item, quantity in parameters["units"]:
-        items[item] = items.get(item, 0) + quantity
-    return items
-
-
-async def _unknown_outcome(shop: Shop, parameters: Mapping[str, Any]) -> Doubt:
-    """The question in words, with the page of the shop's admin where the answer stands."""
-    items = _by_item(parameters)
-    levels = await shop.levels(list(items), parameters["location_id"])
-    what = "from incoming to available" if parameters["state"] == RECEIVED else f"in “{parameters['state']}”"
-    changes = [
-        f"{quantity:+} of {levels[item].name} ({levels[item].history_url})" if item in levels else f"{quantity:+}"
-        for item, quantity in items.items()
-    ]
-    shown = ", ".join(changes[:_CHANGES_SHOWN]) + (
-        f" and {more} more" if (more := len(items) - _CHANGES_SHOWN) > 0 else ""
-    )
-    message = (
-        f"A change of stock {what} may or may not have reached the shop, and it is too late to ask it: {shown}. "
-        "Look at the inventory history; if the change is not there, make it by hand in the shop. "
-        "Then approve: it counts as done, and nothing is sent again."
-    )
-    return Doubt(code="stock_outcome_unknown", message=message)
-
-
-_CHANGES_SHOWN = 3

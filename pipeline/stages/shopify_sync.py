@@ -22,7 +22,9 @@ from pipeline.ports import Creations, DraftStore, Orders, Plans, Receipts, Shop,
 from pipeline.shopkeeping.bulk import BulkCreation
 from pipeline.shopkeeping.planning import WAITS, at_its_place, read_plan, were_announced
 from pipeline.shopkeeping.products import NotPlaced, Products
-from pipeline.shopkeeping.steps import NeedsPerson, Unit
+from pipeline.shopkeeping.receiving import Receiving
+from pipeline.shopkeeping.requests import Unit
+from pipeline.shopkeeping.steps import NeedsPerson
 from pipeline.shopkeeping.stock import Stock, required, stock_policy
 from pipeline.shopkeeping.undoing import Undo
 
@@ -51,6 +53,7 @@ class ShopifySync:
         self._products = Products(ledger)
         self._bulk = BulkCreation(ledger, clock)
         self._stock = Stock(ledger, orders, clock)
+        self._receiving = Receiving(ledger, orders, clock)
         self._undo = Undo(ledger)
 
     async def run(self, given: StageInput) -> StageResult:
@@ -151,7 +154,7 @@ class ShopifySync:
         receipt = await self._receipts.receipt(required(given.run.receipt_id, "receipt"))
         facts = at_its_place(facts, standing)
         if receipt.action == "receive":
-            return await self._stock.receive(given, shop, facts, receipt.lines, standing)
+            return await self._receiving.receive(given, shop, facts, receipt.lines, standing)
         if receipt.action != "undo":
             return await self._stock.end(given, shop, facts, standing, receipt.action)
         # What was received is sold perhaps by now: it stays, and with it the product.

@@ -72,6 +72,21 @@ async def test_a_forgotten_announcement_finds_its_transfer_however_long_ago(worl
     assert await shipped(sandbox) == [[(10, 0, 0), (4, 0, 0)]]
 
 
+async def test_a_forgotten_transfer_with_other_goods_is_a_question_and_makes_no_second_one(
+    world: World, sandbox: SandboxShop
+) -> None:
+    """A database restored from a backup; the next revision would give the same step other goods."""
+    await world.sync()
+    world.effects.rows = {key: one for key, one in world.effects.rows.items() if not key.startswith("announce:")}
+    world.order(make_draft("mug", {"S": 12, "L": 4}), revision=2, run="run-2")
+    (doubt,) = await world.review()
+    assert doubt.code == "stock_outcome_unknown"
+    world.approve()
+    await world.sync()
+    assert await shipped(sandbox) == [[(10, 0, 0), (4, 0, 0)]]
+    assert len((await sandbox.state())["transfers"]) == 1
+
+
 async def test_goods_are_received_in_parts_accepted_and_rejected_and_more_than_came_is_added(
     world: World, sandbox: SandboxShop
 ) -> None:
