@@ -76,6 +76,9 @@ class Screen:
             )
             for one in view.variants
         )
+        for approval in view.approvals:
+            who = approval.approved_by or "a rule"
+            self.say(f"approved by {who} at {approval.approved_at:%Y-%m-%d %H:%M:%S}: {approval.summary}")
         counts = ("ordered", "announced", "received", "rejected", "open")
         self._table(("sku", "product", "in the shop", *counts), variants, numeric=set(counts))
         pictures = ((one.url, one.state, one.reason, one.unused_uploads or "") for one in view.images)

@@ -12,6 +12,7 @@ from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from pydantic import computed_field
 from sqlalchemy import Select, and_, func, literal, or_, select, tuple_
 
 from app.db.errors import InvalidError
@@ -25,6 +26,7 @@ from app.db.tables import (
     line_items,
     merchants,
     order_variants,
+    plans,
     product_drafts,
     purchase_orders,
     queue_pauses,
@@ -36,10 +38,12 @@ from app.db.tables import (
 )
 from app.db.unused_uploads import unused_of
 from pipeline import flow
+from pipeline.domain.plan import Plan, PlanItem, items, summary
 from pipeline.domain.purchase_order import Doubt
 from pipeline.domain.values import Value
 
 if TYPE_CHECKING:
+    from sqlalchemy import RowMapping
     from sqlalchemy.ext.asyncio import AsyncConnection
 
     from app.db.session import Database
@@ -138,6 +142,7 @@ class VariantRow(Value):
     rejected: int
     surplus: int
 
+    @computed_field  # type: ignore[prop-decorator]
     @property
     def open(self) -> int:
         """Units announced that have not been accounted for."""
@@ -179,6 +184,20 @@ class ReceiptRow(Value):
     created_at: datetime
 
 
+class ApprovalRow(Value):
+    """Who let the run go on into the shop, and with which plan; empty `approved_by`: a merchant's rule.
+
+    Without a plan `digest` is empty and `items` are none.
+    """
+
+    approved_by: str
+    approved_at: datetime
+    read_at: datetime
+    digest: str
+    summary: str
+    items: tuple[PlanItem, ...]
+
+
 class AuditRow(Value):
     """Something a person did."""
 
@@ -203,6 +222,7 @@ class RunView(Value):
     images: tuple[ImageRow, ...]
     effects: tuple[EffectRow, ...]
     receipts: tuple[ReceiptRow, ...]
+    approvals: tuple[ApprovalRow, ...]
     audit: tuple[AuditRow, ...]
 
 
@@ -309,6 +329,7 @@ async def find_run(database: Database, run_id: str) -> RunView | None:
             images=tuple(await _all(connection, ImageRow, _images(order_id))),
             effects=tuple(await _all(connection, EffectRow, _effects(run_id))),
             receipts=tuple(await _all(connection, ReceiptRow, _receipts(order_id))),
+            approvals=tuple(await _approvals(connection, run_id)),
             audit=tuple(await _all(connection, AuditRow, _audit(run_id))),
         )
 
@@ -489,6 +510,25 @@ def _audit(run_id: str) -> Select[Any]:
         .where(audit.c.run_id == run_id)
         .order_by(audit.c.id)
         .limit(ROWS_MAX)
+    )
+
+
+async def _approvals(connection: AsyncConnection, run_id: str) -> list[ApprovalRow]:
+    found = await connection.execute(
+        select(plans).where(plans.c.run_id == run_id).order_by(plans.c.entry).limit(ROWS_MAX)
+    )
+    return [_approval(row) for row in found.mappings()]
+
+
+def _approval(row: RowMapping) -> ApprovalRow:
+    plan = Plan.model_validate(row["content"]) if row["digest"] else None
+    return ApprovalRow(
+        approved_by=row["approved_by"],
+        approved_at=row["approved_at"],
+        read_at=row["read_at"],
+        digest=row["digest"],
+        summary=summary(plan) if plan else "Approved without a plan.",
+        items=items(plan) if plan else (),
     )
 
 

@@ -149,6 +149,14 @@ async def test_a_person_reads_the_plan_approves_it_and_finds_exactly_that_in_the
     [row] = await office.given.rows(tables.plans)
     assert (row["run_id"], row["approved_by"], row["digest"]) == (run_id, "ann", plan["digest"])
     assert summary(Plan.model_validate(row["content"])) == plan["summary"]
+    async with office.page() as client:
+        shown = (await client.get(f"/api/orders/{run_id}")).json()["order"]
+    [approval] = shown["approvals"]
+    assert (approval["approved_by"], approval["digest"]) == ("ann", plan["digest"])
+    assert (approval["summary"], approval["items"]) == (plan["summary"], plan["items"])
+    assert [(one["expected"], one["received"], one["open"]) for one in shown["variants"]] == [(4, 0, 4), (10, 0, 10)]
+    assert all(one["product_id"].startswith("gid://shopify/Product/") for one in shown["variants"])
+    assert shown["has_plan"] is False
     [note] = await office.given.rows(tables.audit)
     assert (note["details"]["plan"], note["details"]["summary"]) == (plan["digest"], plan["summary"])
 
@@ -201,6 +209,10 @@ async def test_approving_without_a_plan_asks_no_shop_and_drops_the_plan_approved
     await office.work()
     assert (await office.given.run_row(run_id))["state"] == "completed"
     assert await quantities(office.sandbox) == {"CUP-S": (15, 0, 0)}
+    async with office.page() as client:
+        shown = (await client.get(f"/api/orders/{run_id}")).json()["order"]["approvals"]
+    assert [one["approved_by"] for one in shown] == ["ann", "ann"]
+    assert shown[0]["summary"] == shown[1]["summary"] == "Announces 5 units at Warehouse, publishes nothing."
 
 
 async def test_a_shop_that_is_away_is_said_and_approves_nothing(office: Office) -> None:

@@ -3,7 +3,7 @@
 import { get, post, Refused } from "./api.js";
 import { confirmed, find, make, notice, table } from "./dom.js";
 import { markChosen } from "./orders.js";
-import { planSection } from "./plan.js";
+import { approvals, planSection } from "./plan.js";
 import { amount, lasted, moment, outcome, quantity, title, why } from "./words.js";
 
 let shown = null;
@@ -62,8 +62,9 @@ function parts(order, focus) {
     ...section("Pictures", order.images, (images) =>
       table([["Address"], ["State"], ["Why"]], images.map((image) => [image.url, image.state, pictureNote(image)]))),
     ...section("Receipts", order.receipts, (receipts) =>
-      table([["When"], ["By"], ["Accepted", true], ["Rejected", true], ["State"]], receipts.map((receipt) =>
-        [moment(receipt.created_at), receipt.entered_by, receipt.accepted, receipt.rejected, receipt.state]))),
+      table([["When"], ["What"], ["By"], ["Accepted", true], ["Rejected", true], ["State"]], receipts.map((receipt) =>
+        [moment(receipt.created_at), receipt.action, receipt.entered_by, receipt.accepted, receipt.rejected, receipt.state]))),
+    ...section("Approvals", order.approvals, approvals),
     ...section("Who did what", order.audit, (notes) =>
       table([["When"], ["Who"], ["What"]], notes.map((note) => [moment(note.at), note.who, note.action]))),
   ];
@@ -112,10 +113,10 @@ function linesTable(lines, currency) {
 
 function variantsTable(variants, run) {
   return table(
-    [["Product"], ["SKU"], ["In the shop"], ["Ordered", true], ["Announced", true], ["Received", true], ["Rejected", true]],
+    [["Product"], ["SKU"], ["In the shop"], ["Ordered", true], ["Announced", true], ["Received", true], ["Rejected", true], ["Open", true]],
     variants.map((variant) => [
       [variant.title, ...Object.values(variant.options)].join(", "), variant.sku, shopLink(variant.product_id, run.merchant_id),
-      variant.expected, variant.announced, variant.received, variant.rejected,
+      variant.expected, variant.announced, variant.received, variant.rejected, variant.open,
     ]));
 }
 
@@ -143,12 +144,10 @@ function actions(order) {
   if (run.kind === "order" && !run.stage && !over && !["", "draft"].includes(order.order_state)) {
     found.push(act("undo", `Undo ${title(run)}? Products it created and nobody has touched are archived, and what it announced is taken back. What was edited or received stays.`));
   }
-  const open = order.variants.filter((variant) => openUnits(variant) > 0);
+  const open = order.variants.filter((variant) => variant.open > 0);
   const form = run.kind === "order" && open.length ? [receiveForm(run, open)] : [];
   return make("div", {}, make("div", { class: "actions" }, ...found), ...form);
 }
-
-const openUnits = (variant) => Math.max(0, variant.announced - variant.received - variant.rejected);
 
 async function command(run, verb, question) {
   if (!(await confirmed(question))) return;
@@ -168,7 +167,7 @@ function receiveForm(run, variants) {
     "aria-label": `${variant.sku || variant.title}, ${kind}`,
   });
   const rows = variants.map((variant) => [
-    variant.sku || variant.title, openUnits(variant), field(variant, "accepted", "0"), field(variant, "rejected", "0"),
+    variant.sku || variant.title, variant.open, field(variant, "accepted", "0"), field(variant, "rejected", "0"),
   ]);
   const form = make("form", {
     id: "receive",

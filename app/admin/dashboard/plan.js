@@ -34,15 +34,22 @@ export function planSection(run, { again, approve }) {
   return make("section", { id: "plan" }, make("h3", {}, "What approving does in the shop"), body, buttons);
 }
 
-export function planParts(plan) {
-  const reads = plan.approvedAt ? "As approved" : "As the shop is";
-  return [
-    make("p", { class: plan.stops.length ? "failed" : null }, make("strong", {}, plan.summary)),
-    make("p", { class: "when" }, `${reads} at ${moment(plan.readAt)}.`),
-    make("details", {}, make("summary", {}, `Product by product (${plan.items.length})`),
-      make("ul", {}, ...plan.items.map((item) => make("li", {}, make("strong", {}, item.title), ` ${item.words}`,
-        ...(item.variants.length ? [make("ul", {}, ...item.variants.map((one) => make("li", {}, one)))] : []))))),
-  ];
+// Who let the order into the shop, when, and with which plan.
+export const approvals = (found) => make("ul", {}, ...found.map((one) =>
+  make("li", {}, `${one.approved_by || "a rule"}, ${moment(one.approved_at)}: ${one.summary}`, ...byProduct(one.items))));
+
+const planParts = (plan) => [
+  make("p", { class: plan.stops.length ? "failed" : null }, make("strong", {}, plan.summary)),
+  make("p", {}, `As the shop was at ${moment(plan.readAt)}.`),
+  ...byProduct(plan.items),
+];
+
+function byProduct(items) {
+  if (!items.length) return [];
+  const variants = (item) => (item.variants.length ? [make("ul", {}, ...item.variants.map((one) => make("li", {}, one)))] : []);
+  return [make("details", {}, make("summary", {}, `Product by product (${items.length})`),
+    make("ul", {}, ...items.map((item) =>
+      make("li", {}, make("strong", {}, item.title), ` ${item.words}`, ...variants(item)))))];
 }
 
 const button = (text, onclick) => make("button", { type: "button", onclick }, text);

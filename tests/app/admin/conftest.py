@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable
+from contextlib import aclosing
 from typing import Any
 
 import anyio
@@ -10,11 +11,13 @@ import httpx
 import pytest
 
 from app.adapters.secrets import Seal
+from app.adapters.shopify.tokens import ShopTokens
 from app.adapters.shops import Shops
 from app.admin.api import create_app
 from app.admin.deps import AdminDeps, Health
 from app.approving import Approvals
 from app.connections import Connections, open_connections
+from app.db.grants import Grants
 from app.db.merchants import Merchants
 from app.db.people import People
 from app.db.session import Database, PoolSize
@@ -72,11 +75,17 @@ def bull(connections: Connections) -> Bull:
 async def shops(database: Database) -> AsyncIterator[Shops]:
     """The merchants' shops, as the composition root opens them."""
     async with httpx.AsyncClient(trust_env=False) as http:
-        yield Shops(http, merchants_of(database).credentials, SystemClock())
+        tokens = ShopTokens(grants_of(database), http, SystemClock(), api_version="2026-10", name="test")
+        async with aclosing(tokens):
+            yield Shops(http, tokens.credentials, SystemClock())
+
+
+def grants_of(database: Database) -> Grants:
+    return Grants(database, Seal("a secret key for the tests and nothing else"))
 
 
 def merchants_of(database: Database) -> Merchants:
-    return Merchants(database, Seal("a secret key for the tests and nothing else"), api_version="2026-10")
+    return Merchants(database, grants_of(database))
 
 
 @pytest.fixture

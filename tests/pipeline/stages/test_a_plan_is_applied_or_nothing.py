@@ -352,3 +352,54 @@ async def test_reading_a_plan_changes_nothing_in_the_shop(office: Office, sandbo
     assert {name: after[name] for name in ("products", "adjustments")} == {
         name: before[name] for name in ("products", "adjustments")
     }
+
+
+async def test_goods_the_shop_expects_from_elsewhere_are_said_before_the_approval(
+    office: Office, sandbox: SandboxShop
+) -> None:
+    """A transfer of the merchant's own: to announce the same goods would count them twice."""
+    revise(office, {"S": 12, "L": 4})
+    assert "Announces 2 units" in summary(await office.read())
+    await announce_by_hand(sandbox, "mug-S", 5)
+    plan = await office.read()
+    assert summary(plan).startswith("Announces nothing, publishes nothing. The shop already expects goods")
+    assert "5 of " in plan.note
+
+
+async def test_what_the_shop_does_not_count_is_not_announced(office: Office, sandbox: SandboxShop) -> None:
+    revise(office, {"S": 12, "L": 7})
+    untracked = {"id": office.books.drafts[0].variants[0].variant_id, "inventoryItem": {"tracked": False}}
+    await sandbox.do(REPRICE, id=office.books.drafts[0].product_id, v=[untracked])
+    plan = await office.approve()
+    assert summary(plan).startswith("Announces 3 units at Warehouse, publishes nothing. Not announced, because")
+    assert isinstance(await office.attempt(), Done)
+    assert await sandbox.quantities("incoming") == {"mug-S": 10, "mug-L": 7}
+
+
+def revise(office: Office, units: dict[str, int]) -> None:
+    """A later revision, of the product that is in the shop alone."""
+    world = World(office.shops, effects=office.effects)
+    world.books = office.books
+    world.order(make_draft("mug", units), revision=3, run="run-3")
+    office.given = world.given
+
+
+ANNOUNCE = """
+mutation($input: InventoryAdjustQuantitiesInput!, $key: String!) {
+  inventoryAdjustQuantities(input: $input) @idempotent(key: $key) { userErrors { message } }
+}
+"""
+
+
+async def announce_by_hand(sandbox: SandboxShop, sku: str, units: int) -> None:
+    state = await sandbox.state()
+    [variant] = [one for product in state["products"] for one in product["variants"] if one["sku"] == sku]
+    change = {
+        "inventoryItemId": variant["inventory_item_id"],
+        "locationId": state["locations"][0]["id"],
+        "delta": units,
+        "changeFromQuantity": None,
+        "ledgerDocumentUri": "gid://another-app/Transfer/1",
+    }
+    given = {"name": "incoming", "reason": "movement_created", "changes": [change]}
+    await sandbox.do(ANNOUNCE, input=given, key="0b8f3e6e-5f0c-4f43-9b43-0a5a4b1f6f11")
