@@ -145,6 +145,7 @@ async def _converse(process: Process, content: bytes) -> bytes:
         reply += chunk
         if len(reply) > REPLY_MAX:
             return b""
+    await process.wait()  # killing what is just ending would take its end from asyncio, which then complains
     return bytes(reply)
 
 
