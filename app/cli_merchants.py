@@ -61,7 +61,7 @@ def add(
         access = _access(token_stdin=token_stdin, credentials=credentials, ask=ask)
         stored = await core.merchants.add(wanted, endpoint=endpoint, access=access)
         if access is not None:
-            await _let_go(core, stored.id)  # what the old token was parked for
+            await _go_on(core, stored.id)  # what the old access was parked for
         Screen().say(f"merchant {stored.id}, shop {stored.shop_domain}, settings version {stored.settings_version}")
         return await _look(core, stored) if check else 0
 
@@ -153,13 +153,17 @@ def erase(
 
 async def _let_go(core: Core, merchant_id: str) -> bool:
     """A person has put a shop right: its runs need not wait until they ask again. False if nothing held them up."""
+    freed = await core.shop_limits.unpark(merchant_id, who())
+    if freed:
+        await _go_on(core, merchant_id)
+    return freed
+
+
+async def _go_on(core: Core, merchant_id: str) -> None:
     from app.db.shop_views import list_waiting
     from app.enqueue import try_promote
 
-    freed = await core.shop_limits.unpark(merchant_id, who())
-    if freed:
-        await try_promote(core.bull, await list_waiting(core.database, merchant_id))
-    return freed
+    await try_promote(core.bull, await list_waiting(core.database, merchant_id))
 
 
 async def _look(core: Core, merchant: Merchant) -> int:
@@ -168,7 +172,8 @@ async def _look(core: Core, merchant: Merchant) -> int:
     checks = await examine_shop(core, merchant)
     Screen().checks(checks)
     failed = any(one.level == "fail" for one in checks)
-    if not failed and await _let_go(core, merchant.id):
+    reached = any(one.what == "domain" for one in checks)
+    if reached and not failed and await _let_go(core, merchant.id):
         Screen().say("the shop was parked, and is no more: its orders go on")
     if failed:
         Screen().say("orders cannot get into this shop yet: put that right and run `merchants check`", "red")

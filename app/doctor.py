@@ -12,6 +12,7 @@ from app.consumers import foreign_consumers
 from app.db import migrate
 from app.db.shop_views import KnownShop, list_known
 from app.db.unused_uploads import count_unused
+from app.db.webhooks import count_left
 from app.finding import Check
 from app.server_checks import check_server, read_info
 from pipeline import flow
@@ -27,7 +28,7 @@ OLDEST_REDIS = (6, 2)
 async def examine(core: Core) -> list[Check]:
     """Every check. A server that does not answer is one failure, not many."""
     checks = [_settings(core)]
-    postgres = (_postgres, _schema, _merchants, _shops, _uploads)
+    postgres = (_postgres, _schema, _merchants, _webhooks, _shops, _uploads)
     for server, looks in (("redis", (_redis, _queues, _consumers)), ("postgres", postgres)):
         try:
             for look in looks:
@@ -100,6 +101,15 @@ async def _merchants(core: Core) -> list[Check]:
     if not known:
         return [Check("warn", "merchants", "there are none: every order would fail; `python -m app merchants add`")]
     return [Check("ok", "merchants", f"{len(known)} known"), *await examine_subscriptions(core, known)]
+
+
+async def _webhooks(core: Core) -> list[Check]:
+    """What Shopify told us and nobody has done."""
+    if (await migrate.current(core.database) or "") < migrate.OLDEST_ACCEPTED:
+        return []
+    async with core.database.transaction() as connection:
+        left = await count_left(connection)
+    return [Check("warn", "webhooks", f"{count} of {why}") for why, count in left.items()]
 
 
 async def _shops(core: Core) -> list[Check]:

@@ -133,6 +133,8 @@ class Settings(BaseSettings):
             problems.append("RATE_LIMIT is written like 10/5 or shopify-sync=20/1,ai-parsing=off")
         else:
             problems += [f"RATE_LIMIT names {name}, which is no queue" for name in strangers]
+        if self.shopify_client_id and self.shopify_client_secret is None:
+            problems.append("SHOPIFY_CLIENT_ID needs SHOPIFY_CLIENT_SECRET")
         if self.http_host not in _LOOPBACK and self.admin_token is None:
             problems.append("HTTP_HOST beyond loopback needs ADMIN_TOKEN")
         return problems

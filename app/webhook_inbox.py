@@ -18,6 +18,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from app.adapters.shopify import webhooks as said
 from app.adapters.shopify.webhooks import Delivery, ReceivedLine, UnreadableWebhookError, facts_of, shipment_of
 from app.db.grants import connected_since, disconnect
+from app.db.receiving import ReceivedInAdmin, take_over_shipment
 from app.db.shop_limits import unpark
 from app.db.tables import shop_states
 from app.db.webhooks import Ended, Event, end, is_superseded, keep, own, prune, put_off, take
@@ -36,6 +37,15 @@ AGAIN = timedelta(seconds=15)
 
 TakeOver = Callable[[AsyncConnection, str, str, Sequence[ReceivedLine]], Awaitable[str | None]]
 """Counts what came of a shipment as received: (connection, merchant, shipment, lines' totals) -> the order, if ours."""
+
+
+async def take_over(
+    connection: AsyncConnection, merchant_id: str, shipment_id: str, lines: Sequence[ReceivedLine]
+) -> str | None:
+    """The books' own way: see `app.db.receiving`."""
+    came = [ReceivedInAdmin(line.inventory_item_id, line.accepted, line.rejected) for line in lines]
+    return await take_over_shipment(connection, merchant_id, shipment_id, came)
+
 
 NO_CUSTOMERS = "no data about customers is held here"
 

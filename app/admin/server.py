@@ -19,7 +19,7 @@ from app.admin.deps import AdminDeps, Health, Webhooks
 from app.admin.metrics import Metrics
 from app.approving import open_approvals
 from app.consumers import ConsumerWatch
-from app.webhook_inbox import WebhookInbox
+from app.webhook_inbox import WebhookInbox, take_over
 from pipeline import flow
 
 if TYPE_CHECKING:
@@ -66,7 +66,7 @@ async def serve_admin(
             metrics=metrics or Metrics(),
             webhooks=Webhooks(
                 core.grants,
-                WebhookInbox(core.database, core.bull, core.connections.commands, core.clock),
+                WebhookInbox(core.database, core.bull, core.connections.commands, core.clock, take_over),
                 urlsplit(settings.public_url).hostname or "",
             ),
         )

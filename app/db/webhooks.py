@@ -33,6 +33,9 @@ HELD = timedelta(seconds=60)
 KEPT = timedelta(days=30)
 """Handled events are kept that long, far beyond the last retry of any."""
 
+LATE = timedelta(minutes=15)
+"""Events are handled within seconds."""
+
 PRUNED_MAX = 1000
 
 
@@ -140,6 +143,20 @@ async def is_superseded(connection: AsyncConnection, event: Event) -> bool:
         .limit(1)
     )
     return younger is not None
+
+
+async def count_left(connection: AsyncConnection) -> dict[str, int]:
+    """How many events there are that a person should look at, by why; none is the rule."""
+    old = and_(webhook_events.c.state == "waiting", webhook_events.c.received_at < func.now() - LATE)
+    looked_at = or_(old, webhook_events.c.state.in_(["unhandled", "refused"]))
+    found = await connection.execute(
+        select(webhook_events.c.topic, webhook_events.c.state, webhook_events.c.note, func.count())
+        .where(looked_at)
+        .group_by(webhook_events.c.topic, webhook_events.c.state, webhook_events.c.note)
+        .order_by(webhook_events.c.topic)
+        .limit(20)
+    )
+    return {f"{topic} {state}: {note or 'not looked at yet'}": int(count) for topic, state, note, count in found}
 
 
 async def prune(connection: AsyncConnection) -> int:

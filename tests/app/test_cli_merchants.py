@@ -200,6 +200,19 @@ def test_what_cannot_be_understood_is_refused_without_repeating_it(
     assert SECRET not in added.output + added.stderr
 
 
+@pytest.mark.parametrize(
+    ("name", "value", "words"),
+    [
+        ("SHOPIFY_CLIENT_ID", "app-1", "SHOPIFY_CLIENT_ID needs SHOPIFY_CLIENT_SECRET"),
+        ("PUBLIC_URL", "po.example", "PUBLIC_URL"),
+        ("PUBLIC_URL", "https://po.example/path", "PUBLIC_URL"),
+    ],
+)
+def test_settings_that_would_not_work_are_refused(name: str, value: str, words: str, cli: Cli) -> None:
+    refused = cli("config", **{name: value})
+    assert (refused.exit_code, words in refused.stderr) == (1, True)
+
+
 def test_without_a_key_nothing_secret_is_stored(cli: Cli) -> None:
     added = cli("merchants", "add", "m1", "--shop", DOMAIN, "--token-stdin", given=f"{TOKEN}\n")
     assert (added.exit_code, added.stderr) == (

@@ -27,6 +27,7 @@ from app.db.grants import AppClient, ClientCredentials, Grants, StaticToken
 from app.db.merchants import Merchants
 from app.db.session import Database
 from app.db.tables import merchants, shop_grants, shop_states, webhook_events
+from app.db.webhooks import count_left
 from app.sandbox.server import run_sandbox
 from app.webhook_inbox import TakeOver, WebhookInbox
 from pipeline.clock import SystemClock
@@ -337,6 +338,10 @@ async def test_what_is_not_understood_is_kept_with_the_reason(ours: Ours) -> Non
     await ours.connect()
     assert (await send(ours, {"id": 7}, RECEIVE_ITEMS)).status_code == 200
     assert await ours.states() == [("refused", "the received items are not in the body")]
+    async with ours.database.transaction() as connection:
+        assert await count_left(connection) == {
+            "inventory_shipments/receive_items refused: the received items are not in the body": 1
+        }
     assert await ours.handle() == 0
 
 
