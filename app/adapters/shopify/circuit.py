@@ -4,7 +4,8 @@ Three failures in a row as one process saw them trip it for everybody; then nobo
 that is over one attempt of one replica goes ahead, the probe, and the others wait for what it finds. A shop that needs
 a person is parked in the same way, and its probes are fewer.
 
-A shop that hangs must not hang all slots of a stage: two calls may take their time, more of them are cut short.
+A shop that hangs must not hang all slots of a stage: one call may take its time, those beside it are cut short, and
+all are while the shop is under suspicion.
 """
 
 from __future__ import annotations
@@ -22,8 +23,7 @@ from pipeline.errors import DatabaseUnavailable, VendorUnavailable
 FAILURES_MAX = 3
 CALL_S = 30.0
 CROWDED_S = 8.0
-UNHURRIED = 2
-"""Calls to one shop that may take CALL_S at a time. Of three slots at shopify-sync that leaves others one at least."""
+"""What a call may take beside another to the same shop, or after one that failed: most take less than a second."""
 
 HELD_UP_S_MAX = 60.0
 """A 429 that asks for no more holds the shop; a longer one is about this kind of request, so this run waits alone."""
@@ -65,7 +65,8 @@ class Circuit:
     @contextmanager
     def under_way(self) -> Iterator[float]:
         """Around one call; gives the seconds it may take."""
-        allowed_s = CALL_S if self._under_way < UNHURRIED and not self._probing else CROWDED_S
+        hurried = self._under_way or self._failures or self._probing
+        allowed_s = CROWDED_S if hurried else CALL_S
         self._under_way += 1
         try:
             yield allowed_s

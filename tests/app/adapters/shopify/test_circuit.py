@@ -8,10 +8,9 @@ import pytest
 from structlog.testing import capture_logs
 
 from app.adapters.shopify.alone import AloneLimits
-from app.adapters.shopify.circuit import CALL_S, CROWDED_S, FAILURES_MAX, UNHURRIED, Circuit
+from app.adapters.shopify.circuit import CALL_S, CROWDED_S, FAILURES_MAX, Circuit
 from app.adapters.shopify.envelope import Away, Locked
 from app.adapters.shopify.limits import COOL_DOWN_S, PARKED_S
-from pipeline import flow
 from pipeline.errors import VendorUnavailable
 from tests.app.adapters.shopify.test_client import FakeClock
 
@@ -33,11 +32,16 @@ def circuit(limits: AloneLimits, clock: FakeClock) -> Circuit:
     return Circuit("m", "m.example", limits, clock)
 
 
-def test_of_calls_to_one_shop_only_two_may_take_their_time(circuit: Circuit) -> None:
+async def test_of_calls_to_one_shop_only_one_may_take_its_time(circuit: Circuit) -> None:
     with ExitStack() as stack:
-        allowed = [stack.enter_context(circuit.under_way()) for _ in range(4)]
-    assert allowed == [CALL_S, CALL_S, CROWDED_S, CROWDED_S]
-    assert flow.BY_NAME[flow.SYNC].concurrency > UNHURRIED, "a slot is left for other shops"
+        allowed = [stack.enter_context(circuit.under_way()) for _ in range(3)]
+    assert allowed == [CALL_S, CROWDED_S, CROWDED_S]
+    with circuit.under_way() as allowed_s:
+        assert allowed_s == CALL_S
+    await circuit.away(DOWN)
+    with circuit.under_way() as allowed_s:
+        assert allowed_s == CROWDED_S, "it failed just now"
+    await circuit.answered("ShopFacts")
     with circuit.under_way() as allowed_s:
         assert allowed_s == CALL_S
 
