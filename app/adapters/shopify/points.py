@@ -17,9 +17,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-HELD_S = 5.0
-"""Points are sent within a second of being taken or are given back; four more may pass on the way, when a network or a
-machine stands still. It costs a quarter of the burst of a full bucket, and nothing of the speed that lasts."""
+HELD_S = 10.0
+"""Points are sent within a second of being taken or are given back; nine more may pass on the way, when a network or a
+machine stands still. It costs half the burst of a full bucket, and nothing of the speed that lasts."""
 
 SLOWER = 0.995
 """Clocks that are kept by NTP differ by less than a thousandth; at full speed for days even that would add up."""

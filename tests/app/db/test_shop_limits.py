@@ -130,7 +130,7 @@ async def test_what_was_denied_must_itself_work_again(kept: Kept) -> None:
 
 
 async def test_points_are_lent_in_the_order_of_asking(kept: Kept) -> None:
-    seen = Seen(600, 2000, 100)
+    seen = Seen(1100, 2000, 100)
     first = await kept.limits.reserve(MERCHANT, Ask(50, seen=seen, longest_s=60))
     assert (first.points, first.wait_s) == (50, 0)
     waits = [(await kept.limits.reserve(MERCHANT, Ask(400, longest_s=60))).wait_s for _ in range(2)]

@@ -286,7 +286,7 @@ async def test_who_waits_for_points_says_so(client: ShopClient, wire: Wire, cloc
     async def tell(words: str) -> None:
         said.append(words)
 
-    wire.answers = [ok(available=1000, requested=300), ok(available=100, requested=300), ok()]
+    wire.answers = [ok(available=1900, requested=300), ok(available=100, requested=300), ok()]
     for _ in range(3):
         await client.telling(tell).call(operations.SHOP_FACTS)
     assert said == [f"waits {clock.slept[-1]:.1f} s for the shop's points"]

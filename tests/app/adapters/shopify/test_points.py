@@ -265,14 +265,14 @@ def test_no_more_is_handed_out_than_the_bucket_held_and_was_refilled(steps: list
 
 async def test_points_that_were_not_used_within_a_second_go_back() -> None:
     world = World()
-    limits = AloneLimits(world, {"m": bucket(1000)})
+    limits = AloneLimits(world, {"m": bucket(500)})
     budget = Budget("m", limits, world)
     await budget.take(10)
-    held = 1000 - limits.buckets["m"].level - 10
+    held = 500 - limits.buckets["m"].level - 10
     assert held > 0
     world.at += 1.5
     await budget.take(10)
-    assert limits.buckets["m"].level == pytest.approx(min(1800, 1000 - 10 + 150) - 100, rel=0.01)
+    assert limits.buckets["m"].level == pytest.approx(500 - 10 + 150 - 100, rel=0.01)
 
 
 async def test_points_that_came_too_late_are_asked_for_again() -> None:
@@ -288,11 +288,11 @@ async def test_points_that_came_too_late_are_asked_for_again() -> None:
             return grant
 
     asked: list[Ask] = []
-    limits = Slow(world, {"m": bucket(1000)})
+    limits = Slow(world, {"m": bucket(500)})
     budget = Budget("m", limits, world)
     assert await budget.take(50) == 3.0
     assert [one.returned for one in asked] == [0, 100]
-    assert limits.buckets["m"].level == pytest.approx(1200, abs=5)
+    assert limits.buckets["m"].level == pytest.approx(700, abs=5)
 
 
 async def test_a_store_that_is_away_is_a_passing_trouble_and_loses_no_points() -> None:
@@ -308,7 +308,7 @@ async def test_a_store_that_is_away_is_a_passing_trouble_and_loses_no_points() -
             return await super().reserve(merchant_id, ask)
 
     asked: list[Ask] = []
-    budget = Budget("m", Away(world, {"m": bucket(1000)}), world)
+    budget = Budget("m", Away(world, {"m": bucket(500)}), world)
     await budget.take(40)
     with pytest.raises(DatabaseUnavailable):
         await budget.take(80)
@@ -319,11 +319,11 @@ async def test_a_store_that_is_away_is_a_passing_trouble_and_loses_no_points() -
 async def test_points_that_lay_about_for_longer_are_forfeited() -> None:
     """Meanwhile the shop's bucket and our copy of it filled up: given back, they would be there twice."""
     world = World()
-    limits = AloneLimits(world, {"m": bucket(1000)})
+    limits = AloneLimits(world, {"m": bucket(500)})
     one, other = Budget("m", limits, world), Budget("m", limits, world)
     await one.take(10)
     world.at += 60
-    await other.take(1400)
+    await other.take(900)
     before = limits.buckets["m"].level
     await one.take(10)
     assert limits.buckets["m"].level < before

@@ -78,12 +78,13 @@ async def test_what_falls_forward_and_what_is_throttled_is_logged_without_it() -
     wire, clock = Wire(), FakeClock()
     newer = ok()
     newer.headers["X-Shopify-API-Version"] = "2027-01"
-    wire.answers = [newer, shape("throttled"), ok()]
+    wire.answers = [newer, ok(), shape("throttled"), ok()]
     bounds = ShopBounds("m", "m.example", AloneLimits(clock), clock, Prices())
     async with httpx.AsyncClient(transport=httpx.MockTransport(wire)) as http:
         client = ShopClient(http, ShopCredentials(ENDPOINT, TOKEN), clock, bounds)
         with capture_logs() as logs:
-            for _ in range(2):
+            for _ in range(3):
+                clock.at += 2
                 await client.call(operations.SHOP_FACTS)
     assert {one["event"] for one in logs} == {"shop.version_fell_forward", "shop throttled us"}
     assert TOKEN not in repr(logs)
