@@ -56,6 +56,10 @@ class Bucket:
         self.used += points
         return True
 
+    def drain(self) -> None:
+        """Somebody else of the same app spends all there is: the next request is throttled, and told its true price."""
+        self.level, self.filled_at = 0.0, monotonic()
+
     def give_back(self, points: float) -> None:
         """Return what was requested and not used."""
         self.level = min(self.size, self.level + points)

@@ -19,7 +19,7 @@ from starlette.routing import Route
 from app.sandbox import oauth, webhooks
 from app.sandbox.call import Call, UserErrors, user_error
 from app.sandbox.faults import AFTER_SUCCESS, STATUSES, Fault, Faults, half_told, refusal
-from app.sandbox.gateway import Charged, Gateway, GraphqlRequest, idempotency_keys, operation_names, throttled
+from app.sandbox.gateway import Charged, Gateway, GraphqlRequest, idempotency_keys, operation_names
 from app.sandbox.media import UPLOAD_MAX, receive_upload
 from app.sandbox.merchant import Edit
 from app.sandbox.page import render, seconds
@@ -212,8 +212,8 @@ class ShopServer:
             headers = {"Retry-After": f"{fault.seconds:.1f}"} if named else {}
             return JSONResponse({"errors": words}, status, headers=headers)
         if fault.kind == "throttled":
-            bucket = self.gateway.bucket(shop)
-            return JSONResponse(throttled(bucket, int(bucket.status()["currentlyAvailable"]) + 1))
+            self.gateway.bucket(shop).drain()
+            return None
         if fault.kind == "html":
             return HTMLResponse("<html>Back soon</html>")
         if (envelope := refusal(fault.kind, operations)) is not None:

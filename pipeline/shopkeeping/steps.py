@@ -244,13 +244,17 @@ class Steps:
 
 
 def outstanding(target: Sequence[Unit], told: Mapping[str, Unit]) -> list[Unit]:
-    """What must still be told to get from `told` to `target`; what is expected no longer is taken back."""
+    """What must still be told to get from `told` to `target`; what is expected no longer is taken back.
+
+    What was told of another item than the wanted one went with it: its product was deleted, and made anew.
+    """
     wanted = {unit.draft_variant_id: unit for unit in target}
     missing: list[Unit] = []
     for name in dict.fromkeys((*wanted, *told)):
         unit = wanted.get(name) or told[name]
         quantity = wanted[name].quantity if name in wanted else 0
-        quantity -= told[name].quantity if name in told else 0
+        if name in told and told[name].inventory_item_id == unit.inventory_item_id:
+            quantity -= told[name].quantity
         if quantity:
             missing.append(replace(unit, quantity=quantity))
     return missing
@@ -262,5 +266,5 @@ def _key(series: str, step: int) -> str:
 
 def _add(told: dict[str, Unit], units: Sequence[Sequence[Any]]) -> None:
     for name, item, quantity in units:
-        before = told[name].quantity if name in told else 0
+        before = told[name].quantity if name in told and told[name].inventory_item_id == item else 0
         told[name] = Unit(name, item, before + quantity)

@@ -81,6 +81,11 @@ class Stock:
         notes = "; ".join(part for part in (note, _kept_back(expected, standing)) if part)
         return ShopSync(stock=tuple(moves), shipped=_shipped(told), location_id=told.location_id, note=notes)
 
+    async def announced(self, order_id: str) -> frozenset[str]:
+        """The draft variants of which this order has announced units, whether that is recorded or not."""
+        told, _ = await self._steps.told(_announcement(order_id, "", 0).series)
+        return frozenset(name for name, unit in told.items() if unit.quantity)
+
     async def _countable(
         self,
         given: StageInput,

@@ -16,7 +16,7 @@ from pipeline.domain.merchant import StockPolicy
 from pipeline.domain.plan import Plan, differences
 from pipeline.domain.purchase_order import Doubt
 from pipeline.domain.results import Draft, FailedProduct, ShopSync, SyncedProduct
-from pipeline.domain.standing import run_plan
+from pipeline.domain.standing import OrderStanding, run_plan
 from pipeline.effects import Answer, Ledger
 from pipeline.ports import Creations, DraftStore, Orders, Plans, Receipts, Shop, ShopFacts, Shops, StoredDraft
 from pipeline.shopkeeping.bulk import BulkCreation
@@ -142,12 +142,21 @@ class ShopifySync:
         policy, note = stock_policy(given, facts)
         if policy is StockPolicy.RECORD:
             return ShopSync(note=note)
-        if were_announced(stored, {one.draft_id for one in placed.failures}, standing):
+        if placed.failures and await self._were_told(given, stored, placed, standing):
             return ShopSync(note=WAITS)
         expected = _expected(stored, placed.products)
-        new = frozenset(one.draft_variant_id for product in placed.products for one in product.variants if one.created)
+        new = _new(stored, placed.products)
         sync = await self._stock.announce(given, shop, facts, policy, expected, standing, new)
         return sync.model_copy(update={"note": "; ".join(part for part in (note, sync.note) if part)})
+
+    async def _were_told(
+        self, given: StageInput, stored: Sequence[StoredDraft], placed: ShopSync, standing: OrderStanding
+    ) -> bool:
+        """Whether units of a product that failed were announced, in the books or by an attempt that died since."""
+        failed = {one.draft_id for one in placed.failures}
+        told = await self._stock.announced(required(given.run.order_id, "order"))
+        names = {one.id for draft in stored if draft.draft.id in failed for one in draft.draft.variants}
+        return were_announced(stored, failed, standing) or bool(told & names)
 
     async def _receipt(self, given: StageInput, shop: Shop, facts: ShopFacts) -> ShopSync:
         standing = await self._orders.standing(required(given.run.order_id, "order"))
@@ -183,6 +192,20 @@ def _failure(draft: Draft, failed: NotPlaced) -> FailedProduct:
 
 def _named(sync: ShopSync, facts: ShopFacts) -> ShopSync:
     return sync.model_copy(update={"location_name": facts.location_names.get(sync.location_id, "")})
+
+
+def _new(stored: Sequence[StoredDraft], products: Sequence[SyncedProduct]) -> frozenset[str]:
+    """Draft variants whose goods nobody but us can expect: made by this run, or by one a restored backup forgot.
+
+    What carries our custom id and is not in our books is of the second kind.
+    """
+    known = {one.draft.id for one in stored if one.product_id}
+    return frozenset(
+        one.draft_variant_id
+        for product in products
+        for one in product.variants
+        if one.created or not (product.matched_by or product.draft_id in known)
+    )
 
 
 def _expected(stored: Sequence[StoredDraft], products: Sequence[SyncedProduct]) -> list[Unit]:

@@ -13,6 +13,7 @@ from sqlalchemy import func, select
 from app.adapters.shopify.circuit import FAILURES_MAX
 from app.core import Core
 from app.db import views
+from app.db.grants import StaticToken
 from app.db.shop_views import list_waiting
 from app.db.tables import stage_runs
 from app.db.uploads import create_upload
@@ -49,7 +50,7 @@ async def core(redis_url: str, database_url: str, sandbox: str) -> AsyncIterator
             await core.merchants.add(
                 Merchant(id=one, name=one, shop_domain=domain(one), settings=rules),
                 endpoint=f"{sandbox}/shops/{domain(one)}/admin/api/2026-10/graphql.json",
-                token=TOKEN,
+                access=StaticToken(TOKEN),
             )
         yield core
 

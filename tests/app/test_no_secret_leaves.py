@@ -26,6 +26,7 @@ from app.settings import Settings, redacted
 from pipeline import flow
 from pipeline.domain.merchant import Merchant, MerchantSettings
 from pipeline.ports import Progress
+from pipeline.shopkeeping import pictures
 from tests.chaos.watching import impatient
 from tests.shop import DOMAIN, MERCHANT, TOKEN, articles, csv_of, settings_for, submit, working
 
@@ -79,6 +80,7 @@ async def test_no_failure_of_any_kind_shows_what_opens_a_shop(
     monkeypatch.setattr(tokens, "QUIET_IF_SPENT", timedelta(seconds=0.1))
     monkeypatch.setattr(limits, "COOL_DOWN_S", 0.1)
     monkeypatch.setattr(limits, "PROBE_S", 0.1)
+    monkeypatch.setattr(pictures, "UNDER_WAY_S", 1.0)  # nothing is carried out here after its caller has gone
     settings = settings_for(
         redis_url,
         database_url,
@@ -130,7 +132,7 @@ async def moved(core: Core, orders: int) -> None:
     """Wait until nothing moves that could; what waits for a person to connect the shop does not."""
     from app.db import views
 
-    for _ in range(600):
+    for _ in range(1200):
         rows = await views.list_runs(core.database, limit=50)
         if len(rows) == orders and all(row.stage is None for row in rows):
             return

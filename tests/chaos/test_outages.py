@@ -13,9 +13,11 @@ from pathlib import Path
 import anyio
 import pytest
 
+from app.adapters.shopify import limits
 from app.core import Core, open_core
 from app.embedded import open_home, start_redis
 from pipeline import flow
+from pipeline.shopkeeping import pictures
 from tests.app.redis_proxy import Proxy, proxy_to
 from tests.chaos.watching import all_due_at, attempts, check_nothing_counted, impatient, order_faults, until
 from tests.shop import (
@@ -114,8 +116,11 @@ FAULTS = [
 
 
 async def test_a_shop_that_fails_in_every_way_still_holds_everything_once(
-    redis_url: str, database_url: str, sandbox: str
+    redis_url: str, database_url: str, sandbox: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(limits, "COOL_DOWN_S", 0.05)
+    monkeypatch.setattr(limits, "COOL_DOWN_S_MAX", 0.2)
+    monkeypatch.setattr(pictures, "UNDER_WAY_S", 1.0)  # here nothing is carried out after its caller has gone
     async with working(settings_for(redis_url, database_url, sandbox)) as (core, _):
         await connect_merchant(core, sandbox)
         await order_faults(sandbox, FAULTS)

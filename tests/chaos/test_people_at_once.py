@@ -173,7 +173,7 @@ async def test_a_shop_away_for_longer_than_patience_fails_the_run_with_that_reas
             await settled(core, 1)
         run = await run_of(core, upload)
         assert (run["state"], run["failed_stage"], run["failure_code"]) == ("failed", flow.SYNC, "vendor_unavailable")
-        assert re.search(r"HTTP 500 \(waited 1:05:\d\d; retry when it is back\)", run["failure"])
+        assert re.search(r"HTTP 500: .* \(waited 1:05:\d\d; retry when it is back\)", run["failure"])
 
         async def told_redis() -> bool:
             return [job.failed_reason for job in await jobs_in(core, "failed")] == [run["failure"]]

@@ -20,10 +20,8 @@ from app.db.tables import runs
 from pipeline import flow
 from pipeline.queue.job import NewJob
 from pipeline.worker import Worker
-from tests.chaos.watching import jobs_in, plain_csv, rows, until
-from tests.shop import DOMAIN, MERCHANT, TOKEN, connect_merchant, settings_for, settled, submit, working
-
-OTHER_TOKEN = "the-shop-knows-only-this-one"
+from tests.chaos.watching import jobs_in, rows, until
+from tests.shop import MERCHANT, TOKEN, connect_merchant, settings_for, settled, working
 
 Arrange = Callable[[Core, str], Awaitable[None]]
 
@@ -47,20 +45,12 @@ async def _missing_file(core: Core, _sandbox: str) -> None:
     await _send(core, fileUrl=f"{MERCHANT}/order-1/gone.csv")
 
 
-async def _refused_token(core: Core, sandbox: str) -> None:
-    async with httpx.AsyncClient() as http:
-        shop = {"domain": DOMAIN, "token": OTHER_TOKEN}
-        (await http.post(f"{sandbox}/shops", json=shop)).raise_for_status()
-    await submit(core, "order.csv", plain_csv("PO-1", {"CUP-S": 3}))
-
-
 @pytest.mark.parametrize(
     ("arrange", "stage", "code", "words"),
     [
         (_bad_envelope, flow.FIRST, "bad_envelope", "merchantId is missing"),
         (_unknown_merchant, flow.FIRST, "unknown_merchant", "'nobody' is not known here"),
         (_missing_file, flow.FIRST, "missing_file", "no such file"),
-        (_refused_token, flow.SYNC, "shop_refused_token", "connect the shop again"),
     ],
 )
 async def test_a_refusal_reads_the_same_wherever_a_person_looks(
@@ -106,7 +96,6 @@ async def test_a_refusal_reads_the_same_wherever_a_person_looks(
     assert dead["queue"] == stage
     everything = " ".join(map(str, (logged, answers, job, run)))
     assert TOKEN not in everything
-    assert OTHER_TOKEN not in everything
 
 
 async def _api(core: Core, worker: Worker, run_id: str) -> dict[str, Any]:

@@ -75,8 +75,8 @@ class Budget:
         self._unused = 0.0
         self._unused_since = 0.0
         self._report: Report | None = None
-        self._reported_at = 0.0
-        self._sent_since = 0.0
+        self._available = 0.0
+        self._available_at = 0.0
 
     async def take(self, price: float, tell: Tell = tell_nobody, longest_s: float = WAIT_S_MAX) -> float:
         """Return when `price` points may be spent, and count them as spent; how many seconds that took.
@@ -88,7 +88,7 @@ class Budget:
         if self._held < price or self._unused:
             wait_s = await self._fetch(price, tell, longest_s)
         self._held -= price
-        self._sent_since += price
+        self._available, self._available_at = self._refilled() - price, self._clock.monotonic()
         return wait_s
 
     def settle(self, price: float, report: Report | None) -> None:
@@ -98,7 +98,7 @@ class Budget:
         """
         if report is None:
             return
-        self._report, self._reported_at, self._sent_since = report, self._clock.monotonic(), 0.0
+        self._report, self._available, self._available_at = report, report.available, self._clock.monotonic()
         if report.actual is None:
             # Throttled: somebody outside spends from this bucket. What we held was a mistake, the report counts.
             self._held = self._unused = 0.0
@@ -136,9 +136,18 @@ class Budget:
         """The latest report, brought up to now."""
         if self._report is None:
             return None
-        said = self._report
-        refilled = said.available + (self._clock.monotonic() - self._reported_at) * said.rate
-        return Seen(min(said.size, refilled) - self._sent_since, said.size, said.rate, held)
+        return Seen(self._refilled(), self._report.size, self._report.rate, held)
+
+    def _refilled(self) -> float:
+        """What the shop should have by now: what it said, less what was sent since, refilled all the while.
+
+        Calls that brought no report were perhaps charged. They are refilled like the others, so a shop that failed
+        for long is not believed empty for ever.
+        """
+        if self._report is None:
+            return 0.0
+        passed_s = self._clock.monotonic() - self._available_at
+        return min(self._report.size, self._available + passed_s * self._report.rate)
 
     def _expire(self) -> None:
         """What was held for too long is to be given back."""

@@ -354,3 +354,16 @@ async def test_a_wait_that_is_too_long_is_the_callers_and_nobody_elses() -> None
     assert raised.value.patient
     assert raised.value.retry_after_s == pytest.approx(WAIT_S_MAX + 5, rel=0.01)
     assert limits.buckets["m"].level == 0
+
+
+async def test_a_shop_that_answered_nothing_for_long_is_not_believed_empty_for_ever() -> None:
+    """Calls without a report may have been charged, but what they were charged is refilled like the rest."""
+    world = World()
+    budget = Budget("m", AloneLimits(world, {"m": bucket(500)}), world)
+    await budget.take(10)
+    budget.settle(10, Report(requested=10, actual=10, available=1990, size=2000, rate=RATE))
+    for _ in range(40):
+        world.at += 3.0
+        await budget.take(RATE)
+        budget.settle(RATE, None)
+    assert await budget.take(RATE) == 0.0

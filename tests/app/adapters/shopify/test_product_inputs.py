@@ -15,7 +15,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from app.adapters.shopify import operations
-from app.adapters.shopify.client import ShopClient, ShopCredentials
+from app.adapters.shopify.alone import AloneLimits
+from app.adapters.shopify.client import ShopBounds, ShopClient, ShopCredentials
+from app.adapters.shopify.price import Prices
 from app.adapters.shopify.products import CustomIds, ShopifyProducts, bulk_input, product_input
 from pipeline.clock import SystemClock
 from pipeline.domain.drafting import draft_of
@@ -56,7 +58,9 @@ async def test_every_product_operation_is_sent_with_variables_of_its_types(
     sandbox: SandboxShop, http: httpx.AsyncClient
 ) -> None:
     schema = build_cached()
-    client = Recording(http, ShopCredentials(sandbox.endpoint, TOKEN), SystemClock())
+    clock = SystemClock()
+    bounds = ShopBounds("merchant-1", "demo.example", AloneLimits(clock), clock, Prices())
+    client = Recording(http, ShopCredentials(sandbox.endpoint, TOKEN), clock, bounds)
     for _ in range(2):  # a second process finds the definition there
         shop = ShopifyProducts(client, CustomIds(client))
         await shop.find_product("nobody")
