@@ -19,6 +19,7 @@ from app.adapters.shopify import limits, tokens
 from app.admin.api import create_app
 from app.admin.deps import AdminDeps, Health
 from app.admin.metrics import Metrics
+from app.approving import open_approvals
 from app.core import Core
 from app.db.grants import Access, ClientCredentials, OfflineToken, StaticToken
 from app.sandbox.server import run_sandbox
@@ -152,30 +153,32 @@ async def asked(core: Core, settings: Settings) -> AsyncIterator[str]:
     async def nobody() -> list[str]:
         return []
 
-    deps = AdminDeps(
-        database=core.database,
-        bull=core.bull,
-        people=core.people,
-        progress=Silent(),
-        clock=core.clock,
-        connections=core.connections.states,
-        health=lambda: Health(queues=("ai-parsing",)),
-        swept=lambda: None,
-        foreign=nobody,
-        version="1",
-        token=ADMIN_TOKEN,
-        metrics=Metrics(),
-    )
-    transport = httpx.ASGITransport(create_app(deps))
-    headers = {"Authorization": f"Bearer {ADMIN_TOKEN}"}
-    async with httpx.AsyncClient(transport=transport, base_url="http://localhost:8080", headers=headers) as http:
-        orders = (await http.get("/api/orders")).json()["orders"]
-        paths = [f"/api/orders/{row['run_id']}" for row in orders]
-        fixed = ("/api/orders", "/api/merchants", "/api/queue-admin/status", "/api/queue-admin/failed-jobs")
-        for path in (*fixed, *paths, "/ready", "/metrics", "/api/openapi.json"):
-            answer = await http.get(path)
-            assert answer.status_code in {200, 503}, (path, answer.text)
-            yield answer.text
+    async with open_approvals(core) as approvals:
+        deps = AdminDeps(
+            database=core.database,
+            bull=core.bull,
+            people=core.people,
+            approvals=approvals,
+            progress=Silent(),
+            clock=core.clock,
+            connections=core.connections.states,
+            health=lambda: Health(queues=("ai-parsing",)),
+            swept=lambda: None,
+            foreign=nobody,
+            version="1",
+            token=ADMIN_TOKEN,
+            metrics=Metrics(),
+        )
+        transport = httpx.ASGITransport(create_app(deps))
+        headers = {"Authorization": f"Bearer {ADMIN_TOKEN}"}
+        async with httpx.AsyncClient(transport=transport, base_url="http://localhost:8080", headers=headers) as http:
+            orders = (await http.get("/api/orders")).json()["orders"]
+            paths = [f"/api/orders/{row['run_id']}" for row in orders]
+            fixed = ("/api/orders", "/api/merchants", "/api/queue-admin/status", "/api/queue-admin/failed-jobs")
+            for path in (*fixed, *paths, "/ready", "/metrics", "/api/openapi.json"):
+                answer = await http.get(path)
+                assert answer.status_code in {200, 503}, (path, answer.text)
+                yield answer.text
 
 
 def _logged(event: Any) -> str:
