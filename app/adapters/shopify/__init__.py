@@ -1,11 +1,10 @@
 """A merchant's Shopify shop, behind `pipeline.ports.Shop`.
 
-operations   what we say: one GraphQL document per operation, each validated against the published contract
-throttle     how fast: the shop's points bucket, as the shop last reported it
-client       how it is said: one request, one deadline, and a vendor's answer turned into our errors
-products     what it means for products: found, created once, given the variants they lack
-bulk         the same for many products at once
-stock        what it means for quantities
-transfers    what it means for transfers and shipments
-shop         what it means for everything else: the port, in terms of the operations
+what we say      operations: one GraphQL document each, validated against the published contract
+how it is said   client: one request, one deadline; envelope: an answer's three layers, turned into one outcome
+how fast         points: the arithmetic of the shared bucket; price: what a request costs; budget: this process' share
+whether at all   circuit: a shop that fails or is parked; limits: what replicas agree on (alone: for one process)
+by what right    tokens, oauth: how a token is got again; scopes: what is lost without one
+what it means    products, bulk, stock, transfers, media, and shop: the port over all of them
+what it tells    webhooks: read and believed only if signed; subscriptions: asked for once
 """

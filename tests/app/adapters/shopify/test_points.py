@@ -364,6 +364,6 @@ async def test_a_shop_that_answered_nothing_for_long_is_not_believed_empty_for_e
     budget.settle(10, Report(requested=10, actual=10, available=1990, size=2000, rate=RATE))
     for _ in range(40):
         world.at += 3.0
-        await budget.take(RATE)
+        await budget.take(RATE, longest_s=0.0)
         budget.settle(RATE, None)
-    assert await budget.take(RATE) == 0.0
+    assert await budget.take(RATE, longest_s=0.0) == 0.0
