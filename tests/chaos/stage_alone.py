@@ -95,7 +95,7 @@ async def attempted(
     async with httpx.AsyncClient(verify=False, timeout=10, event_hooks={"request": [hook]}) as http:
         orders = PostgresOrders(core.database)
         stage = ShopifySync(
-            Shops(http, tokens_of(core, http).credentials, SystemClock()),
+            Shops(http, tokens_of(core, http).credentials, SystemClock(), core.shop_limits),
             PostgresDrafts(core.database),
             orders,
             orders,

@@ -156,7 +156,7 @@ class Place:
     async def open(self) -> AsyncIterator[tuple[Core, Merchant]]:
         """The service and the merchant. Points without end: how fast is another file's question."""
         async with httpx.AsyncClient(verify=False) as http:
-            settings = {"bucket_size": 1e9, "restore_rate": 1e9, "processing_s": 0.01}
+            settings = {"bucket_size": 1e9, "restore_rate": 1e6, "processing_s": 0.01}
             body = {"domain": DOMAIN, "token": TOKEN, "settings": settings}
             (await http.post(f"{self.sandbox}/shops", json=body)).raise_for_status()
             async with open_core(settings_for(self.redis_url, self.database_url, self.sandbox)) as core:
@@ -376,6 +376,7 @@ async def test_an_hour_old_backup_doubles_no_product(place: Place, database_admi
             await settled(core, 2)
             await submit(core, "later.csv", csv("PO-901", LATER))
             await settled(core, 3)
-        states = await rows(core, select(runs.c.state).where(runs.c.id == run_id))
-        assert states == [{"state": "completed"}]
+        # Among its goods are some the shop had before: that they are expected already may be anybody's doing.
+        (run,) = await rows(core, select(runs.c.state, runs.c.review).where(runs.c.id == run_id))
+        assert (run["state"], [doubt["code"] for doubt in run["review"]]) == ("needs_review", ["expected_elsewhere"])
         await check_as_of_one_run(core, merchant, 1, later=True)

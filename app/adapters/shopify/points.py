@@ -112,6 +112,6 @@ def _told(bucket: Bucket, ask: Ask) -> Bucket:
     if ask.seen is not None:
         free = ask.seen.available - ask.seen.held
         rate = max(1.0, ask.seen.rate)
-        level = min(level, free) if bucket.known else free - HELD_S * rate + min(0.0, level)
-        bucket = replace(bucket, size=ask.seen.size, rate=rate, known=True)
+        was_known, bucket = bucket.known, replace(bucket, size=ask.seen.size, rate=rate, known=True)
+        level = min(level, free) if was_known else free - (bucket.size - bucket.full) + min(0.0, level)
     return replace(bucket, level=min(bucket.full, level))
