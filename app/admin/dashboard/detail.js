@@ -7,6 +7,7 @@ import { approvals, planSection } from "./plan.js";
 import { amount, lasted, moment, outcome, quantity, title, why } from "./words.js";
 
 let shown = null;
+let drawings = 0;
 let shops = new Map();
 
 export function knowShops(merchants) {
@@ -22,9 +23,11 @@ export async function showDetail(runId, { focus }) {
   const panel = find("detail");
   panel.hidden = runId === null;
   if (runId === null) return panel.replaceChildren();
+  const before = drawings;
   const { order } = await get(`/api/orders/${encodeURIComponent(runId)}`);
-  // While we asked, somebody may have gone elsewhere, or begun to count.
-  if (shown !== runId || (!focus && isBeingFilledIn())) return;
+  // While we asked, somebody may have gone elsewhere, or begun to count in what an event has drawn meanwhile.
+  if (shown !== runId || ((!focus || drawings !== before) && isBeingFilledIn())) return;
+  drawings += 1;
   const held = panel.contains(document.activeElement) ? document.activeElement.textContent : null;
   panel.replaceChildren(...parts(order, focus));
   if (focus) find("detail-title").focus();
