@@ -22,6 +22,7 @@ from sqlalchemy import select
 from app import logs
 from app.core import Core
 from app.db import migrate
+from app.db.grants import StaticToken
 from app.db.tables import documents, runs
 from app.db.uploads import create_upload
 from app.embedded import open_home, start_postgres, start_redis
@@ -92,7 +93,7 @@ async def _connect(core: Core, sandbox: str, name: str) -> None:
     await core.merchants.add(
         Merchant(id=name, name=name, shop_domain=domain, settings=rules),
         endpoint=f"{sandbox}/shops/{domain}/admin/api/2026-10/graphql.json",
-        token=TOKEN,
+        access=StaticToken(TOKEN),
     )
 
 

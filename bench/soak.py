@@ -18,6 +18,7 @@ from collections.abc import Awaitable, Callable, Iterator
 from contextlib import AsyncExitStack, ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
@@ -242,7 +243,7 @@ async def _live_through(
 
 async def _arrive(plan: Plan, core: Core, orders: list[list[Article]]) -> None:
     for number, lines in enumerate(orders):
-        await _insisted(lambda n=number, given=lines: submit(core, f"order-{n}.csv", csv_of(f"PO-{n}", given)))
+        await _insisted(partial(submit, core, f"order-{number}.csv", csv_of(f"PO-{number}", lines)))
         await anyio.sleep(plan.added_every_s)
 
 

@@ -84,7 +84,7 @@ async def our_worker(url: str, prefix: str) -> AsyncIterator[None]:
             ),
             heartbeat=heartbeat,
             reconciler=Reconciler(bull, store, clock, every_s=60, quiet_s=180),  # type: ignore[arg-type]
-            pauses=store,  # type: ignore[arg-type]
+            pauses=store,
             clock=clock,
             random=random.random,
             config=WorkerConfig(name="bench"),
@@ -100,7 +100,7 @@ def node_worker(url: str, prefix: str, mode: str) -> Iterator[None]:
     node = shutil.which("node")
     if node is None:
         sys.exit("node is not on this machine: there is nothing to compare with")
-    command = [node, INTEROP / "idle.js", url, prefix, mode, *flow.NAMES]
+    command = [node, str(INTEROP / "idle.js"), url, prefix, mode, *flow.NAMES]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
         assert process.stdout is not None
         assert process.stdin is not None

@@ -7,7 +7,7 @@ import socket
 import ssl
 import struct
 from collections import deque
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from urllib.parse import urlsplit
 
@@ -168,7 +168,7 @@ class Line:
                 sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         self.end()
 
-    async def _until_over(self, pumps: list[asyncio.Future[None]]) -> None:
+    async def _until_over(self, pumps: Sequence[asyncio.Future[None]]) -> None:
         """Return when one end is closed, or nothing has moved for too long."""
         while True:
             patience_s = self._proxy.cut_idle_s

@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import select
+from sqlalchemy import RowMapping, select
 from sqlalchemy.dialects.postgresql import insert
 
 from app.connections import open_connections
@@ -126,7 +126,8 @@ class Line:
             await self.step(queue)
 
     def worker(self, *, clock: Clock | None = None, **changed: Any) -> Worker:
-        config = WorkerConfig(**({"name": "test", "guard_s": 0.2, "stalled_s": 1, "retry_delay_s": 0.1} | changed))
+        quick: dict[str, Any] = {"name": "test", "guard_s": 0.2, "stalled_s": 1, "retry_delay_s": 0.1}
+        config = WorkerConfig(**(quick | changed))
         return Worker(
             bull=self.bull,
             events=self.events,
@@ -139,7 +140,7 @@ class Line:
             config=config,
         )
 
-    async def run_row(self, upload: str = "upload-1") -> Mapping[str, Any]:
+    async def run_row(self, upload: str = "upload-1") -> RowMapping:
         async with self.database.transaction() as connection:
             found = await connection.execute(select(runs).where(runs.c.upload_id == upload))
             return found.mappings().one()
