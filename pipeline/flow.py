@@ -40,7 +40,7 @@ STAGES: tuple[StageSpec, ...] = (
     StageSpec("shopify-payload", 3, _seconds(60)),
     StageSpec("product-draft-creation", 3, _seconds(60)),
     StageSpec("image-attachment", 2, _seconds(120)),
-    StageSpec("shopify-sync", 3, _seconds(300), vendor=True),
+    StageSpec("shopify-sync", 4, _seconds(300), vendor=True),
     StageSpec("status-update", 10, _seconds(60)),
     StageSpec("background-image-processing", 1, _seconds(600), vendor=True),
 )
@@ -60,7 +60,8 @@ SHOP_SHARE = 2 * min(spec.concurrency for spec in STAGES[: NAMES.index(STATUS)])
 """Orders of one shop under way at once, where one process works: one less than two rounds of the narrowest stage.
 
 With no more than that before it, another shop's order waits at each stage for one attempt at most, and so ends within
-twice the time it takes alone. Pictures (one slot) come after an order is completed.
+twice the time it takes alone. shopify-sync has one slot more than that: a shop that hangs holds a slot for each of its
+orders until the circuit opens, and another's orders pass beside them. Pictures (one slot) come after completion.
 """
 
 ENTRY_OF_KIND: dict[str, str] = {"order": FIRST, "receipt": SYNC}

@@ -10,6 +10,7 @@ import httpx
 import pytest
 from sqlalchemy import func, select
 
+from app.adapters.shopify import circuit
 from app.adapters.shopify.circuit import FAILURES_MAX
 from app.core import Core
 from app.db import views
@@ -24,6 +25,7 @@ from pipeline import flow
 from pipeline.domain.merchant import Merchant, MerchantSettings
 from tests.app.held import held
 from tests.shop import ENOUGH_S, articles, csv_of, settings_for, working
+from tests.support import eventually
 
 BROKEN, WELL = "broken", "well"
 ORDERS = 8
@@ -45,18 +47,22 @@ async def sandbox() -> AsyncIterator[str]:
 async def core(redis_url: str, database_url: str, sandbox: str) -> AsyncIterator[Core]:
     settings = settings_for(redis_url, database_url, sandbox)
     async with held(working(settings)) as (core, _worker):
-        rules = MerchantSettings(auto_approve=True, image_hosts=("images.example",))
-        for one in (BROKEN, WELL):
-            await core.merchants.add(
-                Merchant(id=one, name=one, shop_domain=domain(one), settings=rules),
-                endpoint=f"{sandbox}/shops/{domain(one)}/admin/api/2026-10/graphql.json",
-                access=StaticToken(TOKEN),
-            )
+        await connect(core, sandbox)
         yield core
 
 
-async def break_shop(sandbox: str, kind: str) -> None:
-    fault = [{"kind": kind, "count": 10_000}] if kind else []
+async def connect(core: Core, sandbox: str) -> None:
+    rules = MerchantSettings(auto_approve=True, image_hosts=("images.example",))
+    for one in (BROKEN, WELL):
+        await core.merchants.add(
+            Merchant(id=one, name=one, shop_domain=domain(one), settings=rules),
+            endpoint=f"{sandbox}/shops/{domain(one)}/admin/api/2026-10/graphql.json",
+            access=StaticToken(TOKEN),
+        )
+
+
+async def break_shop(sandbox: str, kind: str, *, seconds: float = 0.0) -> None:
+    fault = [{"kind": kind, "count": 10_000, "seconds": seconds}] if kind else []
     async with httpx.AsyncClient() as http:
         (await http.post(f"{sandbox}/shops/{domain(BROKEN)}/faults", json=fault)).raise_for_status()
 
@@ -77,12 +83,14 @@ async def send(core: Core, merchant: str, orders: range) -> None:
         await enqueue_upload(core.bull, upload)
 
 
-async def are(core: Core, merchant: str, *, stage: str | None, summary: str = "") -> list[views.RunRow]:
+async def are(
+    core: Core, merchant: str, *, stage: str | None, summary: str = "", count: int = ORDERS
+) -> list[views.RunRow]:
     """Wait until all that merchant's runs are there."""
     with anyio.fail_after(ENOUGH_S):
         while True:
             rows = await views.list_runs(core.database, merchant_id=merchant)
-            if len(rows) == ORDERS and all(row.stage == stage and summary in row.summary for row in rows):
+            if len(rows) == count and all(row.stage == stage and summary in row.summary for row in rows):
                 return rows
             await anyio.sleep(0.1)
 
@@ -119,3 +127,26 @@ async def test_others_pass_while_a_broken_shops_orders_wait(
     await try_promote(core.bull, await list_waiting(core.database, BROKEN))
     assert {row.state for row in await are(core, BROKEN, stage=None)} == {"completed"}
     assert await attempts(core, "failed") == 0
+
+
+async def test_a_shop_that_hangs_leaves_a_slot_to_others(
+    monkeypatch: pytest.MonkeyPatch, redis_url: str, database_url: str, sandbox: str
+) -> None:
+    """As long as nobody knows that it does: its calls are not even cut off while the other's order passes."""
+    monkeypatch.setattr(circuit, "CALL_S", 2 * ENOUGH_S)
+    monkeypatch.setattr(circuit, "CROWDED_S", 2 * ENOUGH_S)
+    settings = settings_for(
+        redis_url, database_url, sandbox, shop_open_runs=flow.SHOP_SHARE, shutdown_grace_seconds=0.1
+    )
+    async with working(settings) as (core, _worker):
+        await connect(core, sandbox)
+        await break_shop(sandbox, "hang", seconds=2 * ENOUGH_S)
+        await send(core, BROKEN, range(ORDERS))
+        await eventually(lambda: hanging(sandbox, flow.SHOP_SHARE))
+        await send(core, WELL, range(100, 101))
+        assert [row.state for row in await are(core, WELL, stage=None, count=1)] == ["completed"]
+        assert await faults_met(sandbox) == flow.SHOP_SHARE
+
+
+async def hanging(sandbox: str, calls: int) -> bool:
+    return await faults_met(sandbox) >= calls
