@@ -11,7 +11,7 @@ from app.adapters.shopify import operations
 from app.adapters.shopify.alone import AloneLimits
 from app.adapters.shopify.client import ShopBounds, ShopClient, ShopCredentials
 from app.adapters.shopify.price import Prices
-from app.adapters.shopify.scopes import missing
+from app.adapters.shopify.scopes import WRITE_PRODUCTS, missing
 from app.adapters.shopify.subscriptions import find_subscriptions, subscribe
 from app.adapters.shopify.tokens import ShopTokens
 from app.adapters.shopify.webhooks import MANDATORY, RECEIVE_ITEMS, SCOPES_UPDATE, UNINSTALLED
@@ -40,7 +40,7 @@ COSTS = {
 
 
 async def examine_shop(core: Core, merchant: Merchant) -> list[Check]:
-    """Every check of one shop, in the order in which one rests on the other; the first that fails is the last.
+    """Every check of one shop, in the order in which one rests on the other; where the token opens another, no more.
 
     What the shop needs of us is made sure of on the way: our custom id's definition, and the webhooks.
     """
@@ -163,7 +163,8 @@ def _facts(merchant: Merchant, facts: ShopFacts) -> list[Check]:
     else:
         name = facts.location_names.get(facts.location_id, facts.location_id)
         checks.append(Check("ok", "location", f"stock goes to {name}"))
-    checks.append(Check("ok", "products", "are found again by our custom id, which is defined"))
+    if WRITE_PRODUCTS in facts.scopes:
+        checks.append(Check("ok", "products", "are found again by our custom id, which is defined"))
     if merchant.settings.currency != facts.currency:
         rate = "there is a rate" if merchant.settings.currency in merchant.settings.exchange_rates else "set a rate"
         checks.append(Check("warn", "currency", f"orders are taken for {merchant.settings.currency}: {rate}"))
@@ -171,5 +172,5 @@ def _facts(merchant: Merchant, facts: ShopFacts) -> list[Check]:
 
 
 def _scopes(facts: ShopFacts) -> list[Check]:
-    lacks = [Check("warn" if one.needed else "ok", "scopes", f"lacks {one}") for one in missing(facts.scopes)]
+    lacks = [Check(one.level, "scopes", f"lacks {one}") for one in missing(facts.scopes)]
     return lacks or [Check("ok", "scopes", "the app has all that are used")]

@@ -132,7 +132,7 @@ def shop_checks(shop: KnownShop) -> list[Check]:
         advice = "that one has expired, or is not out yet: set SHOPIFY_API_VERSION"
         checks.append(Check("warn", "shop", f"{name} {asked}; {advice}"))
     lacks = missing(shop.scopes) if shop.scopes_at else []
-    checks += [Check("warn" if one.needed else "ok", "shop", f"{name} lacks scope {one}") for one in lacks]
+    checks += [Check(one.level, "shop", f"{name} lacks scope {one}") for one in lacks]
     if not shop.scopes_at:
         checks.append(
             Check("ok", "shop", f"{name} has not been asked for its scopes yet; a worker does when it starts")

@@ -181,6 +181,15 @@ def test_missing_scopes_and_an_open_choice_of_location_are_warnings(add: Any, op
         assert words in added.output, added.output
 
 
+def test_a_shop_that_lets_nobody_write_products_fails_with_what_that_costs(add: Any, open_shop: Any) -> None:
+    narrow = "narrow.myshopify.com"
+    open_shop(domain=narrow, scopes=[one for one in SCOPES if one != "write_products"])
+    added = add("--token-stdin", given=f"{TOKEN}\n", shop=narrow)
+    assert added.exit_code == 1
+    assert "lacks write_products: no product can be created" in added.output
+    assert "Access denied" not in added.output
+
+
 @pytest.mark.parametrize(
     ("options", "given", "words"),
     [

@@ -116,6 +116,7 @@ def test_the_doctor_finds_nothing_wrong_with_a_shop_that_is_well() -> None:
         ({"parked_reason": "the shop refused the access token"}, "fail", "merchants unpark m1"),
         ({"tripped_reason": "HTTP 502"}, "warn", "HTTP 502"),
         ({"version_served": "2027-01"}, "warn", "asked for version 2026-10 and served 2027-01"),
+        ({"scopes": ("write_inventory",)}, "fail", "lacks scope write_products: no product can be created"),
         ({"scopes": ("write_products",)}, "warn", "lacks scope write_inventory: nothing is announced"),
         ({"scopes": (), "scopes_at": None}, "ok", "a worker does when it starts"),
     ],

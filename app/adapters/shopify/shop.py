@@ -9,6 +9,7 @@ from app.adapters.shopify import media, operations
 from app.adapters.shopify.bulk import ShopifyBulk
 from app.adapters.shopify.client import ShopClient
 from app.adapters.shopify.products import CustomIds
+from app.adapters.shopify.scopes import WRITE_PRODUCTS
 from app.adapters.shopify.stock import ShopifyStock
 from app.adapters.shopify.transfers import ShopifyTransfers
 from pipeline.domain.merchant import Merchant
@@ -24,10 +25,15 @@ class ShopifyShop(ShopifyBulk, ShopifyStock, ShopifyTransfers):
         self._merchant = merchant
 
     async def facts(self) -> ShopFacts:
-        """Currency, location and scopes; makes sure our custom-id metafield definition exists."""
+        """Currency, location and scopes; makes sure our custom-id metafield definition exists.
+
+        Not where the app may write no products: the shop would refuse, and be parked with its own words instead of
+        those of whoever asked. A receipt needs no products, and a plan stops for the scope.
+        """
         data = await self._client.call(operations.SHOP_FACTS)
         scopes = await self._granted(data)
-        await self._custom_ids.ensure()
+        if WRITE_PRODUCTS in scopes:
+            await self._custom_ids.ensure()
         locations = await self._locations(scopes)
         location_id, note = self._choose_location(locations)
         return ShopFacts(

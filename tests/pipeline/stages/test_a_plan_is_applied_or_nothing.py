@@ -336,6 +336,21 @@ async def test_what_a_person_did_not_approve_a_plan_for_goes_on_unless_it_must_s
     assert rejected.value.code == "missing_scope"
 
 
+async def test_a_shop_that_never_let_us_write_products_is_told_so_by_us_and_is_not_parked(
+    sandbox: SandboxShop, http: httpx.AsyncClient
+) -> None:
+    """Not by its refusal of our product link, which says neither what that costs nor what to do."""
+    await sandbox.change(scopes=["read_products", "write_inventory"])
+    office = Office(shops_of(sandbox, http))
+    [stop] = (await office.read()).stops
+    assert (stop.code, "grant it write_products" in stop.message) == ("missing_scope", True)
+    with pytest.raises(Reject) as rejected:
+        await office.attempt()
+    assert (rejected.value.code, str(rejected.value)) == (stop.code, stop.message)
+    await sandbox.change()
+    assert (await office.read()).stops == (), "and it goes on at once when that is granted"
+
+
 async def test_reading_a_plan_changes_nothing_in_the_shop(office: Office, sandbox: SandboxShop) -> None:
     def lost() -> None:
         raise LeaseLost
