@@ -21,6 +21,7 @@ from app.db.grants import connected_since, disconnect
 from app.db.receiving import ReceivedInAdmin, take_over_shipment
 from app.db.shop_limits import unpark
 from app.db.tables import shop_states
+from app.db.unbooked import Unbooked
 from app.db.webhooks import Ended, Event, end, is_superseded, keep, own, prune, put_off, take
 from app.erasing import StillBusyError, erase_merchant
 from pipeline.errors import PipelineError
@@ -35,13 +36,16 @@ BUSY_WAIT = timedelta(seconds=5)
 AGAIN = timedelta(seconds=15)
 """After a failure; an event is never given up, for whoever sent it was told that we have it."""
 
-TakeOver = Callable[[AsyncConnection, str, str, Sequence[ReceivedLine]], Awaitable[str | None]]
+AGAIN_MAX = timedelta(minutes=10)
+"""An event that waits is looked at after 15 s, then 30 s later, 45 s, and so on up to this: 150 looks a day at most."""
+
+TakeOver = Callable[[AsyncConnection, str, str, Sequence[ReceivedLine]], Awaitable[str | Unbooked | None]]
 """Counts what came of a shipment as received: (connection, merchant, shipment, lines' totals) -> the order, if ours."""
 
 
 async def take_over(
     connection: AsyncConnection, merchant_id: str, shipment_id: str, lines: Sequence[ReceivedLine]
-) -> str | None:
+) -> str | Unbooked | None:
     """The books' own way: see `app.db.receiving`."""
     came = [ReceivedInAdmin(line.inventory_item_id, line.accepted, line.rejected) for line in lines]
     return await take_over_shipment(connection, merchant_id, shipment_id, came)
@@ -121,10 +125,13 @@ class WebhookInbox:
             if not await own(connection, event):
                 return None
             ended = await self._effect(connection, event)
-            await end(connection, event, ended)
-            return ended
+            if isinstance(ended, Ended):
+                await end(connection, event, ended)
+                return ended
+            await self._wait_for_books(connection, event, ended)
+            return None
 
-    async def _effect(self, connection: AsyncConnection, event: Event) -> Ended:
+    async def _effect(self, connection: AsyncConnection, event: Event) -> Ended | Unbooked:
         match event.topic:
             case said.DATA_REQUEST | said.REDACT_CUSTOMER:
                 return Ended("done", NO_CUSTOMERS)
@@ -136,15 +143,30 @@ class WebhookInbox:
                 return await self._received(connection, event)
         return Ended("done", "nothing here depends on it")
 
-    async def _received(self, connection: AsyncConnection, event: Event) -> Ended:
+    async def _received(self, connection: AsyncConnection, event: Event) -> Ended | Unbooked:
         """Units a person received in the admin are in the shop already: only our books must learn of them."""
         if self._take_over is None:
             return Ended("unhandled", "this release cannot take over what was received in the shop's admin")
         shipment = shipment_of(event.facts)
-        order_id = await self._take_over(connection, event.merchant_id, shipment.shipment_id, shipment.lines)
-        if order_id is None:
-            return Ended("done", "the shipment carries no order of ours")
-        return Ended("done", f"counted as received for order {order_id}")
+        found = await self._take_over(connection, event.merchant_id, shipment.shipment_id, shipment.lines)
+        match found:
+            case None:
+                return Ended("done", "the shipment carries no order of ours")
+            case Unbooked():
+                return found
+        return Ended("done", f"counted as received for order {found}")
+
+    async def _wait_for_books(self, connection: AsyncConnection, event: Event, unbooked: Unbooked) -> None:
+        """Goods came of a shipment that no books hold yet: later, and where a person must help first, that is said.
+
+        It is said once in the log, and by the doctor for as long as it is so. A merchant's own shipments do not gather
+        here: one waits only while a shipment of ours with all of its goods is asked for and not answered.
+        """
+        if not unbooked.is_coming:
+            if event.state == "waiting":
+                _log.warning("received goods not counted", merchant_id=event.merchant_id, reason=str(unbooked))
+            await end(connection, event, Ended("unhandled", str(unbooked)))
+        await put_off(connection, event, str(unbooked), min(AGAIN * event.tries, AGAIN_MAX))
 
     async def _erase(self, event: Event) -> Ended | None:
         """The last webhook of a shop: its own row goes with all the others."""

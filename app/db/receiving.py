@@ -34,6 +34,7 @@ from app.db.tables import (
     shipments,
     stage_runs,
 )
+from app.db.unbooked import Unbooked, find_unbooked
 from pipeline import flow
 from pipeline.domain.results import Drafts
 from pipeline.domain.standing import ENDED, PLAN, OrderStanding, Share, moves_of, share
@@ -168,20 +169,22 @@ async def undo(connection: AsyncConnection, order_id: str, who: str) -> Receipt 
 
 async def take_over_shipment(
     connection: AsyncConnection, merchant_id: str, shipment_id: str, lines: Sequence[ReceivedInAdmin]
-) -> str | None:
+) -> str | Unbooked | None:
     """Count what a person received in the shop's admin of a shipment we announced goods by; sends nothing.
 
     `lines` say what came of the shipment in all, so that a message that comes twice, or is about what we received
     ourselves, counts nothing. What a receipt under way is about to receive is its own to count. Returned is the
-    order; None when the shipment is none of ours.
+    order; Unbooked while no order's books hold the shipment and some may; None when it is none of ours.
     """
-    order_id: str | None = await connection.scalar(
-        select(shipments.c.order_id)
-        .join(purchase_orders, purchase_orders.c.id == shipments.c.order_id)
-        .where(shipments.c.id == shipment_id, purchase_orders.c.merchant_id == merchant_id)
-    )
+    order_id = await _order_of(connection, merchant_id, shipment_id)
     if order_id is None:
-        return None
+        items = [line.inventory_item_id for line in lines]
+        unbooked = await find_unbooked(connection, merchant_id, shipment_id, items)
+        if unbooked is None:
+            return None
+        order_id = await _order_of(connection, merchant_id, shipment_id)  # recorded between the two looks
+        if order_id is None:
+            return unbooked
     await _locked_order(connection, order_id)
     standing = await standing_of(connection, order_id)
     fresh = [one for line in lines if (one := await _uncounted(connection, order_id, shipment_id, line))]
@@ -195,6 +198,16 @@ async def take_over_shipment(
         await connection.execute(
             insert(audit).values(who="the shop's admin", action="receive", order_id=order_id, details=details)
         )
+    return order_id
+
+
+async def _order_of(connection: AsyncConnection, merchant_id: str, shipment_id: str) -> str | None:
+    """The merchant's order whose books hold the shipment."""
+    order_id: str | None = await connection.scalar(
+        select(shipments.c.order_id)
+        .join(purchase_orders, purchase_orders.c.id == shipments.c.order_id)
+        .where(shipments.c.id == shipment_id, purchase_orders.c.merchant_id == merchant_id)
+    )
     return order_id
 
 

@@ -3,7 +3,7 @@
     waiting     to be handled, from `due_at` on
     done        handled; `note` says what came of it
     stale       older than what it would have changed
-    unhandled   nothing here can handle it yet; looked at again by a process that can
+    unhandled   nothing here can handle it yet, or not before a person has done something; looked at again
     refused     it could not be understood
 
 Shopify sends the same one up to nine times (8 retries within 4 hours), under one id.
@@ -50,6 +50,7 @@ class Event:
     triggered_at: datetime
     facts: dict[str, Any]
     tries: int
+    state: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,4 +184,5 @@ def _event(row: Row[Any]) -> Event:
         triggered_at=row.triggered_at,
         facts=row.facts,
         tries=row.tries,
+        state=row.state,
     )
