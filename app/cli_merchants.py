@@ -153,17 +153,15 @@ def erase(
 
 async def _let_go(core: Core, merchant_id: str) -> bool:
     """A person has put a shop right: its runs need not wait until they ask again. False if nothing held them up."""
-    freed = await core.shop_limits.unpark(merchant_id, who())
-    if freed:
-        await _go_on(core, merchant_id)
-    return freed
+    from app.letting_go import let_go
+
+    return await let_go(core.shop_limits, core.database, core.bull, merchant_id, who())
 
 
 async def _go_on(core: Core, merchant_id: str) -> None:
-    from app.db.shop_views import list_waiting
-    from app.enqueue import try_promote
+    from app.letting_go import go_on
 
-    await try_promote(core.bull, await list_waiting(core.database, merchant_id))
+    await go_on(core.database, core.bull, merchant_id)
 
 
 async def _look(core: Core, merchant: Merchant) -> int:

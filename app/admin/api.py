@@ -17,6 +17,7 @@ from app.admin.health import health_router
 from app.admin.orders import orders_router
 from app.admin.page import FILES, page_router
 from app.admin.queues import queues_router
+from app.admin.shops import shops_router
 from app.admin.webhooks import webhooks_router
 
 if TYPE_CHECKING:
@@ -52,6 +53,7 @@ def create_app(deps: AdminDeps) -> FastAPI:
         health_router(deps),
         queues_router(deps),
         orders_router(deps),
+        shops_router(deps, feed),
         events_router(feed),
         page_router(tokens),
     ):

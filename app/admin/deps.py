@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from app.db.grants import Grants
     from app.db.people import People
     from app.db.session import Database
+    from app.db.shop_limits import PostgresShopLimits
     from app.redis_link import ConnectionState
     from app.webhook_inbox import WebhookInbox
     from pipeline.clock import Clock
@@ -50,6 +51,7 @@ class AdminDeps:
     database: Database
     bull: Bull
     people: People
+    shop_limits: PostgresShopLimits
     approvals: Approvals
     progress: Progress
     clock: Clock

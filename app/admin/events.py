@@ -43,6 +43,7 @@ class Feed:
     _since: datetime | None = None
     _seen: dict[str, datetime] = field(default_factory=dict)
     _totals: bytes = b""
+    _reading: anyio.Lock = field(default_factory=anyio.Lock)
     _closed: bool = False
 
     async def run(self) -> None:
@@ -57,7 +58,7 @@ class Feed:
         try:
             changed = [row for row in await views.changed_runs(self.database, self._since) if self._is_news(row)]
             if changed or not self._totals:
-                await self._tell_totals()
+                await self.tell_totals()
         except Temporary:
             return 0  # The page shows that nothing comes; a database that is away has its own alarm.
         for row in changed:
@@ -93,9 +94,13 @@ class Feed:
         """Whether no more listeners are taken."""
         return self._closed or len(self._listeners) >= LISTENERS_MAX
 
-    async def _tell_totals(self) -> None:
-        self._totals = _event("totals", totals_json(await views.totals(self.database)))
-        self._tell(self._totals)
+    async def tell_totals(self) -> None:
+        """Tell the totals as they are now: also for what changes them and no run, like a shop that is put right."""
+        async with self._reading:  # or an older look might be told after this one
+            totals = _event("totals", totals_json(await views.totals(self.database)))
+            if self._listeners:
+                self._totals = totals
+                self._tell(totals)
 
     def _is_news(self, row: views.RunRow) -> bool:
         """Whether this change was not told yet; what is asked for overlaps with what was asked before."""

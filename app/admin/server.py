@@ -53,6 +53,7 @@ async def serve_admin(
             database=core.database,
             bull=core.bull,
             people=core.people,
+            shop_limits=core.shop_limits,
             approvals=approvals,
             progress=UpstreamProgress(core.connections.commands, core.database, core.clock),
             clock=core.clock,

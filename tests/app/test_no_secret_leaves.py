@@ -158,6 +158,7 @@ async def asked(core: Core, settings: Settings) -> AsyncIterator[str]:
             database=core.database,
             bull=core.bull,
             people=core.people,
+            shop_limits=core.shop_limits,
             approvals=approvals,
             progress=Silent(),
             clock=core.clock,

@@ -108,6 +108,7 @@ class Office:
             database=core.database,
             bull=core.bull,
             people=core.people,
+            shop_limits=core.shop_limits,
             approvals=self.approvals,
             progress=UpstreamProgress(core.connections.commands, core.database, core.clock),
             clock=core.clock,

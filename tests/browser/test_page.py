@@ -203,9 +203,21 @@ async def test_a_shop_that_holds_runs_up_is_named_with_the_reason(open_page: Any
     await given.run("r", due_stage="shopify-sync")
     await given.insert(tables.shop_states, merchant_id="m1", parked_reason="<b>connect</b> the shop again")
     page = await open_page(url)
-    await expect(page.locator("#shops li")).to_have_text(
+    await expect(page.locator("#shops li span")).to_have_text(
         "m1.example is parked, runs waiting: 1: <b>connect</b> the shop again"
     )
+
+
+async def test_a_shop_that_is_put_right_is_called_again_from_the_page(open_page: Any, url: str, given: Given) -> None:
+    await given.merchant()
+    await given.insert(tables.shop_states, merchant_id="m1", parked_reason="connect it again", parked_at=func.now())
+    page = await open_page(url)
+    await page.get_by_role("button", name="unpark m1.example").press("Enter")
+    await page.locator("#confirm button[value=yes]").press("Enter")
+    await expect(page.locator("#notice")).to_contain_text("the shop of m1 is called again")
+    await expect(page.locator("#shops li")).to_have_count(0)
+    [note] = await given.rows(tables.audit)
+    assert (note["who"], note["action"]) == ("page", "unpark")
 
 
 async def test_a_token_is_asked_for_once_per_session(open_page: Any, make_deps: Callable[..., AdminDeps]) -> None:

@@ -21,6 +21,7 @@ from app.db.grants import Grants
 from app.db.merchants import Merchants
 from app.db.people import People
 from app.db.session import Database, PoolSize
+from app.db.shop_limits import PostgresShopLimits
 from app.redis_link import ConnectionState
 from pipeline.clock import SystemClock
 from pipeline.queue.bull import Bull
@@ -98,6 +99,7 @@ def make_deps(database: Database, bull: Bull, connections: Connections, shops: S
             "database": database,
             "bull": bull,
             "people": People(database),
+            "shop_limits": PostgresShopLimits(database),
             "approvals": Approvals(shops, database, People(database), SystemClock()),
             "progress": Progress(),
             "clock": SystemClock(),
