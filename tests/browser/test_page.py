@@ -162,6 +162,16 @@ async def test_a_change_takes_neither_what_was_counted_nor_the_keyboards_place(
     await expect(page.get_by_role("button", name="receive all that is open")).to_be_focused()
 
 
+async def test_a_change_leaves_the_cursor_in_its_field(open_page: Any, url: str, given: Given) -> None:
+    await given.order()
+    page = await open_page(f"{url}/#run-1")
+    await page.get_by_label("MUG-R, rejected").focus()
+    await given.change(tables.runs, tables.runs.c.id == "run-1", summary="changed", updated_at=func.clock_timestamp())
+    await expect(page.locator("#detail dl")).to_contain_text("changed")
+    await page.keyboard.insert_text("2")
+    await expect(page.get_by_label("MUG-R, rejected")).to_have_value("2")
+
+
 async def test_a_change_that_arrives_while_somebody_begins_to_count_takes_nothing_either(
     open_page: Any, url: str, given: Given
 ) -> None:

@@ -25,13 +25,15 @@ export async function showDetail(runId, { focus }) {
   if (runId === null) return panel.replaceChildren();
   const before = drawings;
   const { order } = await get(`/api/orders/${encodeURIComponent(runId)}`);
-  // While we asked, somebody may have gone elsewhere, or begun to count in what an event has drawn meanwhile.
-  if (shown !== runId || ((!focus || drawings !== before) && isBeingFilledIn())) return;
+  // While we asked, somebody may have gone elsewhere, or begun to work in what an event has drawn meanwhile.
+  const news = focus && drawings === before;
+  if (shown !== runId || (!news && isBeingFilledIn())) return;
   drawings += 1;
-  const held = panel.contains(document.activeElement) ? document.activeElement.textContent : null;
+  const held = panel.contains(document.activeElement) ? document.activeElement : null;
   panel.replaceChildren(...parts(order, focus));
-  if (focus) find("detail-title").focus();
-  else if (held !== null) holderOf(panel, held).focus();
+  if (news) find("detail-title").focus();
+  else if (held !== null) takeUp(successorOf(panel, held));
+  else if (focus) find("detail-title").focus();
 }
 
 // What somebody has counted so far is not replaced under their hands.
@@ -46,9 +48,18 @@ function pictureNote(image) {
   return [image.reason, files].filter(Boolean).join("; ");
 }
 
-// The button that had the keyboard before the panel was drawn anew.
-function holderOf(panel, text) {
-  return [...panel.querySelectorAll("button, a")].find((one) => one.textContent === text) ?? find("detail-title");
+// What now stands where the keyboard was before the panel was drawn anew.
+function successorOf(panel, held) {
+  const same = held.name
+    ? (one) => one.name === held.name
+    : (one) => one.textContent === held.textContent;
+  return [...panel.querySelectorAll("button, a, input")].find(same) ?? find("detail-title");
+}
+
+// A field is taken up as the Tab key would: what is typed replaces what stands there.
+function takeUp(element) {
+  element.focus();
+  if (element instanceof HTMLInputElement) element.select();
 }
 
 function parts(order, focus) {

@@ -3,13 +3,19 @@
 import { get, send } from "./api.js";
 import { isBeingFilledIn, knowShops, showDetail, shownRun } from "./detail.js";
 import { find, make, notice } from "./dom.js";
-import { loadOlder, loadOrders, showRun } from "./orders.js";
+import { loadOlder, loadOrders, markChosen, showRun } from "./orders.js";
 import { showTotals } from "./stages.js";
 
 const trying = (act) => act().catch((error) => notice(error.message));
 
 function chosen() {
   return decodeURIComponent(location.hash.slice(1)) || null;
+}
+
+// What the address names; somebody may have chosen from what an event has brought before the list was there.
+function showFirst() {
+  if (shownRun() === null) trying(() => showDetail(chosen(), { focus: true }));
+  else markChosen(shownRun());
 }
 
 async function loadMerchants() {
@@ -54,5 +60,5 @@ find("send").addEventListener("submit", (event) => trying(() => sendDocument(eve
 window.addEventListener("hashchange", () => trying(() => showDetail(chosen(), { focus: true })));
 
 trying(loadMerchants);
-trying(loadOrders).then(() => trying(() => showDetail(chosen(), { focus: true })));
+trying(loadOrders).then(showFirst);
 listen();
