@@ -57,7 +57,8 @@ async def test_rolling_restarts_under_load_fail_nothing_double_nothing_and_count
         load = Load(core)
         await connect_merchant(core, sandbox)
         await order_faults(sandbox, [SLOW])
-        fleet = [start(settings), start(settings)]
+        none = with_grace(settings, GRACES_S[0])
+        fleet = [start(none), start(none)]
         for number in range(RESTARTS):
             place = number % 2
             old, fleet[place] = fleet[place], start(with_grace(settings, GRACES_S[number % 3]))
