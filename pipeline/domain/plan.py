@@ -126,6 +126,8 @@ def _product_differences(approved: ProductStep | None, now: ProductStep, *, begu
         if approved.problem != now.problem:
             yield now.problem or f"{name} can be brought into the shop by now"
         return
+    # What this order created it would know by its link. What it knows by a barcode another order made meanwhile.
+    begun = begun and bool(approved.product_id or now.recognised_by not in _RECOGNISED)
     created = begun and not approved.product_id
     if approved.product_id != now.product_id and not created:
         if not approved.product_id:

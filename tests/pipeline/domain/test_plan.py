@@ -234,6 +234,12 @@ def test_what_an_interrupted_attempt_did_itself_is_no_difference() -> None:
         plan_of(COSTED.products[0], existing("Bowl", kept("S", new_cost=Decimal(5), price=Decimal(1)), variant("L"))),
         plan_of(COSTED.products[0], created("Bowl", variant("S"), variant("L"))),
         plan_of(created("Mug", variant("red", units=2)), COSTED.products[1]),
+        plan_of(
+            existing(
+                "Mug", kept("red", units=3, price=Decimal(8), cost=Decimal(4)), status="DRAFT", recognised_by="gtin"
+            ),
+            COSTED.products[1],
+        ),
         plan_of(*COSTED.products, location_id="gid://l/2"),
         COSTED.model_copy(update={"stops": (Stop(code="c", message="m"),)}),
     ],
