@@ -7,6 +7,7 @@ PipelineError
 │   ├── DatabaseUnavailable  Postgres not reached, or it refuses for now
 │   │   └── DatabaseBusy     it serves others, but not this transaction (a lock, a deadlock, over its time)
 │   └── VendorUnavailable    429, 5xx, network, open circuit; may say when to come back
+│       └── AnothersTurn     another run is about to do the same thing: wait and look what came of it
 ├── Permanent                the same call will fail the same way
 │   ├── BrokenQueue          a key of the wrong type or an unreadable job: that queue is red, others run on
 │   └── VendorRefused        the vendor understood and said no
@@ -58,6 +59,10 @@ class VendorUnavailable(Temporary):
         self.retry_after_s = retry_after_s
         self.patient = patient
         self.uncalled = uncalled
+
+
+class AnothersTurn(VendorUnavailable):
+    """Another run is doing to a vendor what this one was about to do. For this thing alone nothing was sent."""
 
 
 class Permanent(PipelineError):

@@ -214,8 +214,8 @@ class StoredDraft:
     """A draft with its place in the shop and the quantities this run's order expects.
 
     `choice` is what a person decided it is: NEW_PRODUCT, a product's id, or empty; `choices` counts decisions, each of
-    which begins anew. `elsewhere` are products of other drafts of this merchant that share a GTIN with it.
-    `pictures` counts its candidates that nobody has tried yet.
+    which begins anew. `elsewhere` are products of other drafts of this merchant that share a GTIN with it, also those
+    that another run has created and not recorded yet. `pictures` counts its candidates that nobody has tried yet.
     """
 
     draft: Draft
@@ -346,7 +346,12 @@ class EffectStore(Protocol):
         ...
 
     async def intend(self, run: str, fence: int, key: str, parameters: Mapping[str, Any]) -> Effect:
-        """Write the intent, or return what stands there already (with its first parameters)."""
+        """Write the intent, or return what stands there already (with its first parameters).
+
+        Raises AnothersTurn while another run does the same; and where `parameters` has `looked_at` (see
+        `pipeline.shopkeeping.products.creation`), for an article that another run of the merchant is about to bring
+        into the shop, or has brought there as a product that is not among those.
+        """
         ...
 
     async def confirm(self, run: str, fence: int, key: str, external: Mapping[str, Any]) -> None:

@@ -26,6 +26,7 @@ from pipeline.domain.merchant import Merchant, MerchantSettings
 from pipeline.domain.results import Draft, DraftVariant, PlannedProduct, PlannedVariant
 from pipeline.domain.standing import OrderStanding, VariantStanding
 from pipeline.domain.undo import Creation
+from pipeline.errors import AnothersTurn
 from pipeline.ports import (
     ApprovedPlan,
     Effect,
@@ -37,6 +38,7 @@ from pipeline.ports import (
     StoredVariant,
 )
 from pipeline.shopkeeping.pictures import sent_file
+from pipeline.shopkeeping.products import CREATE
 
 DOMAIN = "demo.myshopify.com"
 TOKEN = "shpat_secret-of-the-sandbox"
@@ -137,9 +139,10 @@ class Killer:
 
 @dataclass
 class Effects:
-    """The ledger's table in memory; it outlives the worker, as Postgres does."""
+    """The ledger's table in memory; it outlives the worker, as Postgres does. One merchant's runs, and none stops."""
 
     rows: dict[str, Effect] = field(default_factory=dict)
+    runs: dict[str, str] = field(default_factory=dict)
 
     async def find(self, key: str) -> Effect | None:
         return replace(self.rows[key], fresh=False) if key in self.rows else None
@@ -147,11 +150,22 @@ class Effects:
     async def intend(self, run: str, fence: int, key: str, parameters: Mapping[str, Any]) -> Effect:
         if key in self.rows:
             return replace(self.rows[key], fresh=False)
+        if "looked_at" in parameters and parameters["by"] == CREATE:
+            self._refuse_among_rivals(run, parameters)
+        self.runs[key] = run
         self.rows[key] = Effect(key, "intent", parameters, {}, datetime.now(UTC), fresh=True)
         return self.rows[key]
 
     async def confirm(self, run: str, fence: int, key: str, external: Mapping[str, Any]) -> None:
         self.rows[key] = replace(self.rows[key], state="confirmed", external=external)
+
+    def _refuse_among_rivals(self, run: str, parameters: Mapping[str, Any]) -> None:
+        for key, one in self.rows.items():
+            shared = set(one.parameters.get("gtins", ())) & set(parameters["gtins"])
+            if not shared or self.runs.get(key) == run or "refused" in one.external:
+                continue
+            if one.external.get("product_id") not in parameters["looked_at"]:
+                raise AnothersTurn(f"run {self.runs.get(key)} is creating it", retry_after_s=2, patient=True)
 
     def age(self, by: timedelta) -> None:
         self.rows = {key: replace(one, intended_at=one.intended_at - by) for key, one in self.rows.items()}

@@ -8,10 +8,11 @@ from datetime import datetime
 from sqlalchemy import func, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from app.db.effects import PLACED, rivals
 from app.db.journal import earlier_outputs
 from app.db.session import Database
 from app.db.tables import draft_variants, effects, images, product_drafts
-from pipeline.domain.identifiers import spellings
+from pipeline.domain.identifiers import gtin14, spellings
 from pipeline.domain.results import Draft, Drafts
 from pipeline.ports import SentFile, StoredDraft, StoredImage, StoredVariant
 
@@ -41,7 +42,8 @@ class PostgresDrafts:
             for row in places.mappings():
                 stored = StoredVariant(row["id"], row["variant_key"], row["variant_id"], row["inventory_item_id"])
                 variants.setdefault(row["draft_id"], []).append(stored)
-            elsewhere = await _elsewhere(connection, [one for one in drafts if not products[one.id]["product_id"]])
+            unplaced = [one for one in drafts if not products[one.id]["product_id"]]
+            elsewhere = await _elsewhere(connection, run_id, unplaced)
             untried = await connection.execute(
                 select(images.c.draft_id, func.count())
                 .where(images.c.draft_id.in_(ids), images.c.state == "candidate")
@@ -62,10 +64,11 @@ class PostgresDrafts:
         ]
 
 
-async def _elsewhere(connection: AsyncConnection, drafts: Sequence[Draft]) -> dict[str, tuple[str, ...]]:
+async def _elsewhere(connection: AsyncConnection, run_id: str, drafts: Sequence[Draft]) -> dict[str, tuple[str, ...]]:
     """Products of the same merchant's other drafts that hold one of these drafts' GTINs, by draft id.
 
-    The shop would find them too, but only once its index has caught up with what we wrote.
+    The shop would find them too, but only once its index has caught up with what we wrote. Nor is it waited for that
+    another run records what it has created: it may have died, and then that stands in the ledger alone.
     """
     if not drafts:
         return {}
@@ -75,7 +78,7 @@ async def _elsewhere(connection: AsyncConnection, drafts: Sequence[Draft]) -> di
         gtins = {code for one in draft.variants if one.plan.gtin for code in spellings(one.plan.gtin)}
         if not gtins:
             continue
-        rows = await connection.execute(
+        recorded = (
             select(other.c.product_id)
             .join(draft_variants, draft_variants.c.draft_id == other.c.id)
             .join(mine, mine.c.merchant_id == other.c.merchant_id)
@@ -87,9 +90,10 @@ async def _elsewhere(connection: AsyncConnection, drafts: Sequence[Draft]) -> di
                 draft_variants.c.gtin != "",
                 draft_variants.c.variant_id != "",
             )
-            .distinct()
         )
-        found[draft.id] = set(rows.scalars())
+        confirmed = rivals(run_id, sorted({gtin14(one.plan.gtin) for one in draft.variants if one.plan.gtin}))
+        placed = confirmed.with_only_columns(PLACED).where(PLACED.is_not(None))
+        found[draft.id] = set((await connection.execute(recorded.union(placed))).scalars())
     return {name: tuple(sorted(products)) for name, products in found.items() if products}
 
 

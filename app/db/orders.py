@@ -36,6 +36,13 @@ WITH told AS (
         JOIN {SCHEMA}.draft_variants variant ON variant.id = one.draft_variant_id
         JOIN {SCHEMA}.purchase_orders orders ON orders.id = one.order_id AND orders.merchant_id = :merchant
         WHERE variant.id = ANY(:variants) OR variant.inventory_item_id = ANY(:items)
+        UNION  -- and those that brought the same articles into the shop under another name
+        SELECT runs.order_id
+        FROM {SCHEMA}.effects
+        JOIN {SCHEMA}.runs ON runs.id = effects.run_id AND runs.merchant_id = :merchant
+        WHERE effects.parameters ? 'gtins' AND effects.parameters -> 'gtins' ?| (
+            SELECT array_agg(lpad(gtin, 14, '0')) FROM {SCHEMA}.draft_variants WHERE id = ANY(:variants) AND gtin <> ''
+        )
     ) those
     JOIN {SCHEMA}.runs ON runs.order_id = those.order_id
     JOIN {SCHEMA}.effects ON effects.run_id = runs.id AND effects.key LIKE 'announce:%'

@@ -453,6 +453,13 @@ effects = Table(
     _instant("intended_at", now=True),
     _instant("confirmed_at"),
     Index("ix_effects_run_id", "run_id"),
+    # Which articles are being brought into a shop, or have been; see app.db.effects.
+    Index(
+        "ix_effects_gtins",
+        text("(parameters -> 'gtins')"),
+        postgresql_using="gin",
+        postgresql_where=text("parameters ? 'gtins'"),
+    ),
 )
 
 plans = Table(

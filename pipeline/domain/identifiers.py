@@ -72,6 +72,11 @@ def clean_gtin(printed: str, line: int) -> tuple[str, tuple[Doubt, ...]]:
     )
 
 
+def gtin14(gtin: str) -> str:
+    """A GTIN in its longest spelling: two are the same article if and only if these are equal."""
+    return gtin.strip().zfill(14)
+
+
 def spellings(gtin: str) -> tuple[str, ...]:
     """A GTIN in each length it may be kept in elsewhere: a UPC of 12 digits is the EAN of 13 with a zero before it."""
     bare = gtin.lstrip("0")

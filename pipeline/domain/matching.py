@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 
-from pipeline.domain.identifiers import fold, slug
+from pipeline.domain.identifiers import fold, gtin14, slug
 from pipeline.domain.placing import option_key
 from pipeline.domain.results import Draft, DraftVariant
 from pipeline.domain.shop import ShopProduct, ShopVariant
@@ -268,7 +268,7 @@ def _is_style(draft: Draft, name: str) -> bool:
 
 def _same_gtin(one: DraftVariant, variant: ShopVariant) -> bool:
     """Equal GTINs; a UPC of 12 digits is the EAN of 13 with a zero before it."""
-    return bool(one.plan.gtin) and one.plan.gtin.zfill(14) == variant.barcode.strip().zfill(14)
+    return bool(one.plan.gtin) and gtin14(one.plan.gtin) == gtin14(variant.barcode)
 
 
 def _same_sku(one: DraftVariant, variant: ShopVariant) -> bool:

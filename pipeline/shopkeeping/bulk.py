@@ -17,7 +17,7 @@ from pipeline.contract import StageInput
 from pipeline.domain import limits, matching
 from pipeline.domain.matching import Match, Verdict
 from pipeline.effects import Answer, Ledger
-from pipeline.errors import VendorRefused, VendorUnavailable
+from pipeline.errors import AnothersTurn, VendorRefused, VendorUnavailable
 from pipeline.ports import Effect, Shop, StoredDraft
 from pipeline.shopkeeping.products import creation, product_key
 
@@ -97,10 +97,10 @@ class BulkCreation:
         )
 
     async def _claim(self, given: StageInput, stored: StoredDraft) -> bool:
-        """Write the product's intent; False where another order is creating it or has created it."""
+        """Write the product's intent; False where another order is creating the article or has created the product."""
         try:
             effect = await self._ledger.intend(given, product_key(stored), creation(stored))
-        except VendorUnavailable:
+        except AnothersTurn:
             return False
         return effect.state != "confirmed"
 

@@ -14,13 +14,14 @@ from typing import Any
 
 from pipeline.contract import StageInput
 from pipeline.domain import limits, matching
+from pipeline.domain.identifiers import gtin14
 from pipeline.domain.matching import Match, Verdict, match_variants
 from pipeline.domain.merchant import CostPolicy
 from pipeline.domain.results import Draft, SyncedProduct, SyncedVariant
 from pipeline.domain.shop import ShopProduct, ShopVariant
 from pipeline.effects import Answer, Ledger
 from pipeline.errors import VendorRefused
-from pipeline.ports import Effect, Shop, StoredDraft
+from pipeline.ports import NEW_PRODUCT, Effect, Shop, StoredDraft
 from pipeline.shopkeeping.costs import set_costs
 
 CREATE = "create"
@@ -245,8 +246,18 @@ def product_key(stored: StoredDraft) -> str:
 
 
 def creation(stored: StoredDraft) -> dict[str, Any]:
-    """The parameters of a new product's intent."""
-    return {"draft_id": stored.draft.id, "title": stored.draft.plan.title, "by": CREATE}
+    """The parameters of a new product's intent.
+
+    `gtins` say which articles it is about. `looked_at` are the other orders' products that were compared with it: one
+    that is made meanwhile is looked at before this is. Where a person says that it is new, nobody's is.
+    """
+    gtins = sorted({gtin14(one.plan.gtin) for one in stored.draft.variants if one.plan.gtin})
+    parameters: dict[str, Any] = {"draft_id": stored.draft.id, "title": stored.draft.plan.title, "by": CREATE}
+    if gtins:
+        parameters["gtins"] = gtins
+    if gtins and stored.choice != NEW_PRODUCT:
+        parameters["looked_at"] = list(stored.elsewhere)
+    return parameters
 
 
 async def _as_it_is(shop: Shop, draft: Draft, match: Match, answer: Answer, created: ShopProduct | None) -> Match:

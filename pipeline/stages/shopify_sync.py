@@ -18,6 +18,7 @@ from pipeline.domain.purchase_order import Doubt
 from pipeline.domain.results import Draft, FailedProduct, ShopSync, SyncedProduct
 from pipeline.domain.standing import OrderStanding, run_plan
 from pipeline.effects import Answer, Ledger
+from pipeline.errors import AnothersTurn
 from pipeline.ports import Creations, DraftStore, Orders, Plans, Receipts, Shop, ShopFacts, Shops, StoredDraft
 from pipeline.shopkeeping.bulk import BulkCreation
 from pipeline.shopkeeping.planning import WAITS, at_its_place, read_plan, were_announced
@@ -112,12 +113,14 @@ class ShopifySync:
         """Every product that can be placed, then what is coming of those; a product's failure is its own.
 
         One article nobody can place must not keep the other sixty of a delivery out of the shop. What a person mends
-        is taken up by the next entry, which finds the rest done.
+        is taken up by the next entry, which finds the rest done. Nor must one that another order is creating: two large
+        orders that each wait for what the other has begun would otherwise never finish it.
         """
         bulk = await self._bulk.create(given, shop, stored, matches)
         matches = {**matches, **bulk.made}
         products: list[SyncedProduct] = []
         failures: list[FailedProduct] = []
+        occupied: AnothersTurn | None = None
         for done, one in enumerate(stored, start=1):
             try:
                 products.append(
@@ -125,7 +128,11 @@ class ShopifySync:
                 )
             except NotPlaced as failed:
                 failures.append(_failure(one.draft, failed))
+            except AnothersTurn as waits:
+                occupied = waits
             await given.progress(done / (len(stored) + 1), f"{done} of {len(stored)} products are in the shop")
+        if occupied is not None:
+            raise occupied
         placed = ShopSync(products=tuple(products), failures=tuple(failures), plan=plan)
         try:
             sync = _named(await self._announce(given, shop, facts, stored, placed), facts)

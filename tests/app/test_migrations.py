@@ -15,4 +15,4 @@ def test_the_migrations_build_exactly_the_tables_that_queries_are_written_agains
 def test_migrating_twice_changes_nothing(database_url: str) -> None:
     migrate.upgrade(database_url)
     migrate.upgrade(database_url)
-    assert migrate.head() == "0008"
+    assert migrate.head() == "0009"

@@ -6,7 +6,7 @@ new process would. That makes hundreds of deaths cheap; what queues and leases a
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -38,6 +38,10 @@ Reach = Callable[[str, str], None]
 """Called at each gap with the gap's name and the effect's key."""
 
 
+BeforeIntent = Callable[[str], Awaitable[None]]
+"""Awaited with an effect's key before its intent is written."""
+
+
 class Died(BaseException):
     """The process is gone: nothing after this line runs."""
 
@@ -60,11 +64,14 @@ class DiesOncePerEffect:
 
 
 class _Effects(PostgresEffects):
-    """The ledger's table, which also says whose gap it is."""
+    """The ledger's table, which also says whose gap it is, and what will be written next."""
 
     key = ""
+    before_intent: BeforeIntent | None = None
 
     async def intend(self, run: str, fence: int, key: str, parameters: Mapping[str, Any]) -> Effect:
+        if self.before_intent is not None:
+            await self.before_intent(key)
         self.key = key
         return await super().intend(run, fence, key, parameters)
 
@@ -78,11 +85,17 @@ async def attempt(
 
 
 async def attempted(
-    core: Core, run_id: str, reach: Reach = nowhere, *, on_send: Callable[[], None] | None = None
+    core: Core,
+    run_id: str,
+    reach: Reach = nowhere,
+    *,
+    on_send: Callable[[], None] | None = None,
+    before_intent: BeforeIntent | None = None,
 ) -> tuple[Ready, StageResult]:
     """The loaded run and what the stage found out."""
     ready = await _load(core, run_id)
     effects = _Effects(core.database)
+    effects.before_intent = before_intent
 
     async def hook(request: httpx.Request) -> None:
         if (
