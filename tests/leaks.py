@@ -48,9 +48,8 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:
-    """Take all that is loaded by now out of the collector's sight: a collection per test is cheap then."""
-    gc.collect()
-    gc.freeze()
+    """Before the first test, as after each."""
+    _collect()
 
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)
@@ -58,7 +57,7 @@ def pytest_runtest_teardown(item: pytest.Item) -> Generator[None]:
     yield
     if _is_async(item):
         # An exception nobody retrieved is reported when its task is freed, and a traceback is a cycle.
-        gc.collect()
+        _collect()
     left = [*_asyncio_errors.take(), *_list_leftover_children()]
     if left:
         pytest.fail("left behind by this test:\n" + "\n".join(left), pytrace=False)
@@ -94,6 +93,12 @@ async def _no_task_left_on_the_loop() -> AsyncIterator[None]:
             break
     else:
         pytest.fail("tasks left running by this test:\n" + "\n".join(map(str, left)), pytrace=False)
+
+
+def _collect() -> None:
+    """Free what can be, and take what lives on (modules, caches) out of the collector's sight: the next is cheap."""
+    gc.collect()
+    gc.freeze()
 
 
 def _is_async(item: pytest.Item) -> bool:
