@@ -26,6 +26,7 @@ from app.db.effects import PostgresEffects
 from app.db.orders import PostgresOrders
 from app.db.plans import PostgresPlans
 from app.settings import Settings
+from app.tls import tls
 from app.token_keeper import TokenKeeper
 from pipeline import flow
 from pipeline.claimer import Observe
@@ -105,7 +106,10 @@ async def open_worker(
 @asynccontextmanager
 async def open_shops(core: Core) -> AsyncIterator[Shops]:
     """The merchants' shops, over connections of their own, within the limits that all replicas share."""
-    async with httpx.AsyncClient(timeout=30, trust_env=False) as http, aclosing(tokens_of(core, http)) as tokens:
+    async with (
+        httpx.AsyncClient(timeout=30, trust_env=False, verify=tls()) as http,
+        aclosing(tokens_of(core, http)) as tokens,
+    ):
         yield Shops(http, tokens.credentials, core.clock, core.shop_limits, renew=tokens.credentials)
 
 
@@ -156,7 +160,7 @@ def tokens_of(core: Core, http: httpx.AsyncClient) -> ShopTokens:
 @asynccontextmanager
 async def open_token_keeper(core: Core) -> AsyncIterator[TokenKeeper]:
     """What keeps quiet shops connected."""
-    async with httpx.AsyncClient(timeout=30, trust_env=False) as http:
+    async with httpx.AsyncClient(timeout=30, trust_env=False, verify=tls()) as http:
         tokens = tokens_of(core, http)
         try:
             yield TokenKeeper(core.grants, core.merchants, tokens, core.clock)

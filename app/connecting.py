@@ -18,6 +18,7 @@ from app.adapters.shopify.webhooks import MANDATORY, RECEIVE_ITEMS, SCOPES_UPDAT
 from app.adapters.shops import Shops
 from app.admin.webhooks import PATH
 from app.finding import Check
+from app.tls import tls
 from pipeline.errors import PipelineError
 
 if TYPE_CHECKING:
@@ -49,7 +50,8 @@ async def examine_shop(core: Core, merchant: Merchant) -> list[Check]:
     async def note_version(response: httpx.Response) -> None:
         served.append(response.headers.get("X-Shopify-API-Version", ""))
 
-    async with httpx.AsyncClient(timeout=30, trust_env=False, event_hooks={"response": [note_version]}) as http:
+    hooks = {"response": [note_version]}
+    async with httpx.AsyncClient(timeout=30, trust_env=False, verify=tls(), event_hooks=hooks) as http:
         tokens = ShopTokens(
             core.grants, http, core.clock, api_version=core.settings.shopify_api_version, name=core.name
         )
@@ -78,7 +80,7 @@ async def examine_subscriptions(core: Core, merchants: Sequence[Merchant]) -> li
     if not uri:
         return []
     checks = []
-    async with httpx.AsyncClient(timeout=30, trust_env=False) as http:
+    async with httpx.AsyncClient(timeout=30, trust_env=False, verify=tls()) as http:
         tokens = ShopTokens(
             core.grants, http, core.clock, api_version=core.settings.shopify_api_version, name=core.name
         )

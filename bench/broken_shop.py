@@ -16,7 +16,6 @@ from datetime import UTC, datetime
 from time import monotonic
 
 import anyio
-import httpx
 from sqlalchemy import select
 
 from app import logs
@@ -30,6 +29,7 @@ from app.enqueue import enqueue_upload
 from pipeline import flow
 from pipeline.domain.merchant import Merchant, MerchantSettings
 from tests.shop import articles, csv_of, settings_for, working
+from tests.support import loopback
 
 WELL, TOKEN = "well", "shpat_of-the-bench"
 BESIDE = 20
@@ -86,7 +86,7 @@ async def _measure(redis_url: str, database_url: str, sandbox: str, orders: int,
 
 async def _connect(core: Core, sandbox: str, name: str) -> None:
     domain = f"{name}.sandbox"
-    async with httpx.AsyncClient() as http:
+    async with loopback() as http:
         shop = {"domain": domain, "token": TOKEN, "settings": {"latency_s": 0.05, "latency_jitter_s": 0.05}}
         (await http.post(f"{sandbox}/shops", json=shop)).raise_for_status()
     rules = MerchantSettings(auto_approve=True, image_hosts=("images.example",))
@@ -98,13 +98,13 @@ async def _connect(core: Core, sandbox: str, name: str) -> None:
 
 
 async def _break(sandbox: str, name: str, kind: str) -> None:
-    async with httpx.AsyncClient() as http:
+    async with loopback() as http:
         fault = {"kind": kind, "count": 1_000_000, "seconds": 60}
         (await http.post(f"{sandbox}/shops/{name}.sandbox/faults", json=fault)).raise_for_status()
 
 
 async def _faults_met(sandbox: str, name: str) -> int:
-    async with httpx.AsyncClient() as http:
+    async with loopback() as http:
         return int((await http.get(f"{sandbox}/shops/{name}.sandbox/meter")).json()["faults_met"])
 
 

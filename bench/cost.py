@@ -34,6 +34,7 @@ from app.settings import Settings
 from pipeline import flow
 from pipeline.queue import scripts
 from tests.shop import DOMAIN, TOKEN, articles, connect_merchant, csv_of, settings_for, settled, submit
+from tests.support import loopback
 from tests.walkthrough.test_4_three_connections import worker_process
 
 REPLICAS = 3
@@ -109,7 +110,7 @@ async def workers(settings: Settings, count: int) -> AsyncIterator[None]:
             given = settings.model_copy(update={"http_port": port})
             await stack.enter_async_context(worker_process(given, folder))
             ports.append(port)
-        async with httpx.AsyncClient() as http, anyio.create_task_group() as tasks:
+        async with loopback() as http, anyio.create_task_group() as tasks:
             await _all_ready(http, ports)
             tasks.start_soon(_ask_for_health, http, ports)
             yield

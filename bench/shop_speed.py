@@ -14,7 +14,6 @@ import sys
 from contextlib import AsyncExitStack
 
 import anyio
-import httpx
 
 from app.db import migrate
 from app.db.session import Database, PoolSize
@@ -23,6 +22,7 @@ from app.embedded import open_home, start_postgres
 from pipeline.domain.merchant import Merchant
 from tests.app.adapters.shopify.speed import Pace, create_products
 from tests.app.db.given import MERCHANT, Given
+from tests.support import loopback
 
 DOMAIN, TOKEN = f"{MERCHANT}.example", "shpat_of-the-bench"
 RATE = 100.0
@@ -51,7 +51,7 @@ async def _measure(database_url: str, sandbox: str, seconds: float, replicas: in
         f"{replicas} replicas with {callers} callers each, {seconds:g} s after {WARM_UP_S:g} s of warm-up", flush=True
     )
     settings = {"bucket_size": 20 * RATE, "restore_rate": RATE, "latency_s": 0.1, "latency_jitter_s": 0.2}
-    async with httpx.AsyncClient() as http:
+    async with loopback() as http:
         shop = {"domain": DOMAIN, "token": TOKEN, "settings": settings}
         (await http.post(f"{sandbox}/shops", json=shop)).raise_for_status()
     async with AsyncExitStack() as stack:

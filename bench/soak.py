@@ -25,7 +25,6 @@ from urllib.parse import urlsplit
 
 import anyio
 import anyio.abc
-import httpx
 import psutil
 from sqlalchemy import func, select
 
@@ -42,6 +41,7 @@ from pipeline import flow
 from pipeline.errors import PipelineError
 from tests.app.redis_proxy import Proxy, proxy_to
 from tests.shop import DOMAIN, TOKEN, Article, articles, check_once, connect_merchant, csv_of, settings_for, submit
+from tests.support import loopback
 from tests.walkthrough.test_4_three_connections import environment_of
 
 T = TypeVar("T")
@@ -258,7 +258,7 @@ async def _answer(sandbox: str, plan: Plan, chance: random.Random, *, away: bool
     slow = [{"text": NO_WORDS, "seconds": chance.uniform(*plan.vendor_s), "count": 1} for _ in range(plan.orders)]
     always = {"text": NO_WORDS, "seconds": sum(plan.vendor_s) / 2}
     said = [{"kind": "error", "status": 503}] if away else [always, *slow]
-    async with httpx.AsyncClient(timeout=30) as http:
+    async with loopback(timeout=30) as http:
         for answers in ([], said):
             (await http.post(f"{sandbox}/model/answers", json=answers)).raise_for_status()
 

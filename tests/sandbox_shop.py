@@ -39,6 +39,7 @@ from pipeline.ports import (
 )
 from pipeline.shopkeeping.pictures import sent_file
 from pipeline.shopkeeping.products import CREATE
+from tests.support import loopback
 
 DOMAIN = "demo.myshopify.com"
 TOKEN = "shpat_secret-of-the-sandbox"
@@ -93,7 +94,7 @@ class SandboxShop:
 @pytest.fixture
 async def http() -> AsyncIterator[httpx.AsyncClient]:
     """The HTTP client the composition root would hand in."""
-    async with httpx.AsyncClient(trust_env=False) as client:
+    async with loopback() as client:
         yield client
 
 

@@ -9,7 +9,6 @@ from datetime import UTC, datetime
 from typing import Any
 
 import anyio
-import httpx
 from sqlalchemy import func, select
 
 from app.bootstrap import open_worker
@@ -22,6 +21,7 @@ from app.enqueue import enqueue_upload
 from app.settings import Settings, load_settings
 from pipeline.domain.merchant import Merchant, MerchantSettings
 from pipeline.worker import Worker
+from tests.support import loopback
 
 DOMAIN = "harbor-and-pine.sandbox"
 TOKEN = "sandbox-token-for-tests"
@@ -127,7 +127,7 @@ async def settled(core: Core, count: int, *, within_s: float = ENOUGH_S) -> list
 
 async def shop_state(sandbox: str) -> dict[str, Any]:
     """Everything the sandbox knows, from its own mouth."""
-    async with httpx.AsyncClient(timeout=10) as http:
+    async with loopback(timeout=10) as http:
         state: dict[str, Any] = (await http.get(f"{sandbox}/shops/{DOMAIN}/state")).json()
         return state
 

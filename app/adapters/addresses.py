@@ -17,6 +17,7 @@ from ipaddress import IPv4Address, ip_address, ip_network
 import httpx
 
 from app.names import resolve
+from app.tls import tls
 
 _PORTS = frozenset({80, 443})
 _DEFAULT_PORTS = {"http": 80, "https": 443}
@@ -106,13 +107,14 @@ def base_of(url: httpx.URL) -> str:
     return f"{url.scheme}://{host}:{_port(url)}"
 
 
-def unpooled(verify: ssl.SSLContext | bool = True) -> httpx.AsyncHTTPTransport:
+def unpooled(verify: ssl.SSLContext | None = None) -> httpx.AsyncHTTPTransport:
     """A transport that keeps no connection.
 
     A pool knows connections by address, and two names may share one: the second name would ride on TLS that
     was checked for the first.
     """
-    return httpx.AsyncHTTPTransport(verify=verify, trust_env=False, limits=httpx.Limits(max_keepalive_connections=0))
+    limits = httpx.Limits(max_keepalive_connections=0)
+    return httpx.AsyncHTTPTransport(verify=verify or tls(), trust_env=False, limits=limits)
 
 
 class PublicOnlyTransport(httpx.AsyncBaseTransport):

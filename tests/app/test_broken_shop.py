@@ -6,7 +6,6 @@ from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 
 import anyio
-import httpx
 import pytest
 from sqlalchemy import func, select
 
@@ -25,7 +24,7 @@ from pipeline import flow
 from pipeline.domain.merchant import Merchant, MerchantSettings
 from tests.app.held import held
 from tests.shop import ENOUGH_S, articles, csv_of, settings_for, working
-from tests.support import eventually
+from tests.support import eventually, loopback
 
 BROKEN, WELL = "broken", "well"
 ORDERS = 8
@@ -63,12 +62,12 @@ async def connect(core: Core, sandbox: str) -> None:
 
 async def break_shop(sandbox: str, kind: str, *, seconds: float = 0.0) -> None:
     fault = [{"kind": kind, "count": 10_000, "seconds": seconds}] if kind else []
-    async with httpx.AsyncClient() as http:
+    async with loopback() as http:
         (await http.post(f"{sandbox}/shops/{domain(BROKEN)}/faults", json=fault)).raise_for_status()
 
 
 async def faults_met(sandbox: str) -> int:
-    async with httpx.AsyncClient() as http:
+    async with loopback() as http:
         state = (await http.get(f"{sandbox}/shops/{domain(BROKEN)}/meter")).json()
     return int(state["faults_met"])
 

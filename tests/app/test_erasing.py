@@ -9,7 +9,6 @@ from typing import Any
 
 import anyio
 import asyncpg
-import httpx
 import pytest
 import redis
 from sqlalchemy import func, select, update
@@ -28,6 +27,7 @@ from pipeline import flow
 from pipeline.domain.merchant import Merchant, MerchantSettings
 from pipeline.queue.job import NewJob
 from tests.shop import articles, csv_of, settings_for, working
+from tests.support import loopback
 
 ERASED = ("shop-canary-1", "canary-and-co.myshopify.com")
 KEPT = ("shop-kept-2", "kept.myshopify.com")
@@ -37,7 +37,7 @@ TOKEN = "shpat_x"
 @pytest.fixture
 async def sandbox() -> AsyncIterator[str]:
     async with run_sandbox() as address:
-        async with httpx.AsyncClient() as http:
+        async with loopback() as http:
             for _, domain in (ERASED, KEPT):
                 wanted = {"domain": domain, "token": TOKEN, "client_id": "a", "client_secrets": ["canary-secret"]}
                 await http.post(f"{address}/shops", json=wanted | {"settings": {"processing_s": 0.05}})
@@ -141,7 +141,7 @@ async def test_whoever_works_on_the_shop_loses_its_lease_and_writes_nothing(
 ) -> None:
     async with working(settings_for(redis_url, database_url, sandbox)) as (core, _):
         await connect(core, sandbox, ERASED)
-        async with httpx.AsyncClient() as http:
+        async with loopback() as http:
             fault = {"operation": "productSet", "kind": "slow", "seconds": 1.5}
             await http.post(f"{sandbox}/shops/{ERASED[1]}/faults", json=fault)
         await submit(core, ERASED, "po-1", csv_of("PO-1", articles(1)))

@@ -30,6 +30,7 @@ from pipeline.ports import Progress
 from pipeline.shopkeeping import pictures
 from tests.chaos.watching import impatient
 from tests.shop import DOMAIN, MERCHANT, TOKEN, articles, csv_of, settings_for, submit, working
+from tests.support import loopback
 
 SECRET = "shpss_5ecret-canary"
 ADMIN_TOKEN = "admin-token-canary"
@@ -92,7 +93,7 @@ async def test_no_failure_of_any_kind_shows_what_opens_a_shop(
     )
     secrets = {SECRET, APP_SECRET, ADMIN_TOKEN, settings.secret_key.get_secret_value()}  # type: ignore[union-attr]
     said: list[str] = []
-    async with httpx.AsyncClient(trust_env=False) as http:
+    async with loopback() as http:
         await opened(sandbox, http)
         installed = (await http.post(f"{sandbox}/shops/{DOMAIN}/install")).json()
         ways: tuple[Access, ...] = (

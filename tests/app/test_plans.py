@@ -39,6 +39,7 @@ from tests.app.db.given import Given
 from tests.app.held import held
 from tests.chaos.watching import order_faults, plain_csv, quantities
 from tests.shop import DOMAIN, TOKEN, connect_merchant, settings_for, settled, shop_state, submit, working
+from tests.support import loopback
 
 BEFORE_THE_SHOP = ",".join((*flow.NAMES[: flow.NAMES.index(flow.SYNC)], flow.STATUS))
 SAMPLES = Path(__file__).resolve().parents[2] / "samples"
@@ -85,7 +86,7 @@ class Office:
 
     async def do(self, document: str, **variables: Any) -> None:
         """The merchant, in the shop's admin."""
-        async with httpx.AsyncClient(timeout=10) as http:
+        async with loopback(timeout=10) as http:
             answer = await http.post(
                 f"{self.sandbox}/shops/{DOMAIN}/admin/api/2026-10/graphql.json",
                 json={"query": document, "variables": variables},

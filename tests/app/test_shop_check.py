@@ -6,7 +6,6 @@ from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 from typing import Any
 
-import httpx
 import pytest
 from structlog.testing import capture_logs
 
@@ -24,6 +23,7 @@ from app.shop_check import check_shops
 from tests.app.db.given import Given
 from tests.app.held import held
 from tests.shop import DOMAIN, MERCHANT, TOKEN, connect_merchant, settings_for
+from tests.support import loopback
 
 SHOP = KnownShop(
     merchant_id="m1",
@@ -51,7 +51,7 @@ async def core(redis_url: str, database_url: str, sandbox: str) -> AsyncIterator
 
 
 async def change(sandbox: str, **choices: Any) -> None:
-    async with httpx.AsyncClient() as http:
+    async with loopback() as http:
         (await http.post(f"{sandbox}/shops", json={"domain": DOMAIN, "token": TOKEN, **choices})).raise_for_status()
 
 

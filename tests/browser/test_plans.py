@@ -6,7 +6,6 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
-import httpx
 import pytest
 from playwright.async_api import Page, expect
 
@@ -24,6 +23,7 @@ from tests.app.admin.test_server import served
 from tests.app.db.given import Given, drafts
 from tests.app.held import held
 from tests.browser.test_page import chromium, open_page
+from tests.support import loopback
 
 __all__ = ["chromium", "open_page"]
 
@@ -135,7 +135,7 @@ async def test_a_shop_that_changed_since_is_shown_again_and_nothing_is_approved(
 async def test_a_shop_that_cannot_be_read_says_so_and_offers_no_plain_approve(
     open_page: Any, url: str, given: Given, sandbox: str
 ) -> None:
-    async with httpx.AsyncClient(trust_env=False) as http:
+    async with loopback() as http:
         # Twice: an event may draw the order anew while it is read for the first time.
         fault = {"operation": "*", "kind": "internal_error", "count": 2}
         (await http.post(f"{sandbox}/shops/{DOMAIN}/faults", json=fault)).raise_for_status()
@@ -149,6 +149,6 @@ async def test_a_shop_that_cannot_be_read_says_so_and_offers_no_plain_approve(
 
 
 async def _change_shop(sandbox: str, **changed: Any) -> None:
-    async with httpx.AsyncClient(trust_env=False) as http:
+    async with loopback() as http:
         body = {"domain": DOMAIN, "token": TOKEN} | changed
         (await http.post(f"{sandbox}/shops", json=body)).raise_for_status()

@@ -6,7 +6,6 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
-import httpx
 import pytest
 from playwright.async_api import expect
 
@@ -14,6 +13,7 @@ from app.sandbox.server import run_sandbox
 from app.sandbox.state import Settings, new_shop
 from tests.app.sandbox.conftest import ShopClient
 from tests.browser.test_page import chromium, open_page
+from tests.support import loopback
 
 __all__ = ["chromium", "open_page"]
 
@@ -38,7 +38,7 @@ async def shop(tmp_path: Path) -> AsyncIterator[ShopClient]:
     opened = new_shop("mugs.sandbox", "token-of-demo", settings=Settings(processing_s=0))
     async with (
         run_sandbox(state_path=tmp_path / "shop.sqlite", shops=[opened]) as address,
-        httpx.AsyncClient(timeout=10, trust_env=False) as http,
+        loopback(timeout=10) as http,
     ):
         yield ShopClient(http, address, "mugs.sandbox")
 

@@ -14,7 +14,6 @@ from multiprocessing.process import BaseProcess
 from typing import Any
 
 import anyio.to_thread
-import httpx
 
 from app import logs, worker_main
 from app.bootstrap import open_worker
@@ -22,6 +21,7 @@ from app.settings import load_settings
 from pipeline import flow
 from pipeline.contract import Done, StageInput, StageResult
 from pipeline.domain.results import Enrichment
+from tests.support import loopback
 
 _context = multiprocessing.get_context("forkserver")
 _context.set_forkserver_preload([__name__, "tests.chaos.doomed"])
@@ -35,7 +35,7 @@ class CallsTheVendor:
 
     async def run(self, given: StageInput) -> StageResult:
         given.still_ours()
-        async with httpx.AsyncClient(trust_env=False, timeout=None) as http:
+        async with loopback(timeout=None) as http:
             await http.get(f"{self._vendor}/{given.run.id}")
         return Done(Enrichment(skipped="by the test"))
 

@@ -30,6 +30,7 @@ from pipeline.effects import Ledger
 from pipeline.ports import Effect
 from pipeline.run_store import Ready, Ticket
 from pipeline.stages.shopify_sync import ShopifySync
+from tests.support import loopback
 
 DEFINES = b"metafieldDefinitionCreate"
 """Every process makes sure of it first; a repeat changes nothing."""
@@ -105,7 +106,7 @@ async def attempted(
         ):
             on_send()
 
-    async with httpx.AsyncClient(verify=False, timeout=10, event_hooks={"request": [hook]}) as http:
+    async with loopback(timeout=10, event_hooks={"request": [hook]}) as http:
         orders = PostgresOrders(core.database)
         stage = ShopifySync(
             Shops(http, tokens_of(core, http).credentials, SystemClock(), core.shop_limits),

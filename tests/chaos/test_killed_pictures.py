@@ -38,7 +38,7 @@ from pipeline.ports import EncodedImage
 from pipeline.shopkeeping.pictures import UNDER_WAY_S, mark
 from pipeline.stages.background_image_processing import BackgroundImageProcessing
 from tests.sandbox_shop import Killed, make_draft
-from tests.support import CHAOS_IN_FULL
+from tests.support import CHAOS_IN_FULL, loopback
 
 pytestmark = pytest.mark.chaos
 
@@ -128,7 +128,7 @@ class Wire(httpx.AsyncBaseTransport):
 
 async def _send_alone(request: httpx.Request, arrives: asyncio.Event) -> None:
     await arrives.wait()
-    async with httpx.AsyncClient(trust_env=False, timeout=30) as http:
+    async with loopback(timeout=30) as http:
         await http.request(request.method, request.url, content=request.content, headers=request.headers)
 
 
@@ -171,7 +171,7 @@ class Installation:
         opened = {"domain": order.domain, "token": TOKEN, "settings": {"processing_s": 0}}
         (await self._http.post(f"{self._sandbox}/shops", json=opened)).raise_for_status()
         draft = make_draft(name, {"": 1})
-        async with httpx.AsyncClient(trust_env=False) as http:
+        async with loopback() as http:
             product = await (await self._shops(http, order).of(_merchant(order))).create_product(draft)
         async with self.database.transaction() as connection:
             await connection.execute(insert(merchants).values(id=order.domain, name="Shop", shop_domain=order.domain))
@@ -306,7 +306,7 @@ def doom_of(gap: str, picture: int) -> Doom:
 @pytest.fixture
 async def installation(database_url: str, sandbox: str) -> AsyncIterator[Installation]:
     database = Database(database_url, PoolSize(2))
-    async with httpx.AsyncClient(trust_env=False, timeout=30) as http:
+    async with loopback(timeout=30) as http:
         yield Installation(database, sandbox, http)
     await database.close()
 

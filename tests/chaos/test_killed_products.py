@@ -28,7 +28,7 @@ from tests.chaos.stage_alone import Died, DiesOncePerEffect, attempt, finish
 from tests.chaos.watching import all_due_at, order_faults, rows, run_of, until
 from tests.conftest import DatabaseAdmin
 from tests.shop import DOMAIN, TOKEN, connect_merchant, settings_for, settled, shop_state, submit, working
-from tests.support import CHAOS_IN_FULL
+from tests.support import CHAOS_IN_FULL, loopback
 
 pytestmark = pytest.mark.chaos
 
@@ -155,7 +155,7 @@ class Place:
     @asynccontextmanager
     async def open(self) -> AsyncIterator[tuple[Core, Merchant]]:
         """The service and the merchant. Points without end: how fast is another file's question."""
-        async with httpx.AsyncClient(verify=False) as http:
+        async with loopback() as http:
             settings = {"bucket_size": 1e9, "restore_rate": 1e6, "processing_s": 0.01}
             body = {"domain": DOMAIN, "token": TOKEN, "settings": settings}
             (await http.post(f"{self.sandbox}/shops", json=body)).raise_for_status()

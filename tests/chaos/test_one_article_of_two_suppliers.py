@@ -11,7 +11,6 @@ from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from datetime import timedelta
 
-import httpx
 import pytest
 from sqlalchemy import select, text, update
 
@@ -28,6 +27,7 @@ from tests.chaos.stage_alone import Died, attempt, attempted, finish
 from tests.chaos.test_killed_products import csv, gtin_of
 from tests.chaos.watching import all_due_at, check_nothing_counted, impatient, order_faults, quantities, rows, run_of
 from tests.shop import DOMAIN, TOKEN, connect_merchant, settings_for, settled, shop_state, submit, working
+from tests.support import loopback
 
 pytestmark = pytest.mark.chaos
 
@@ -54,7 +54,7 @@ class Place:
     @asynccontextmanager
     async def open(self, **changed: object) -> AsyncIterator[Core]:
         settings = {"bucket_size": 1e9, "restore_rate": 1e6, "search_lag_s": 3600, "processing_s": 0.01}
-        async with httpx.AsyncClient(verify=False) as http:
+        async with loopback() as http:
             body = {"domain": DOMAIN, "token": TOKEN, "settings": settings}
             (await http.post(f"{self.sandbox}/shops", json=body)).raise_for_status()
         async with open_core(settings_for(self.redis_url, self.database_url, self.sandbox)) as core:

@@ -15,6 +15,7 @@ from app.enqueue import enqueue_next
 from tests.chaos.test_killed_products import csv, gtin_of
 from tests.chaos.watching import quantities, rows, run_of
 from tests.shop import DOMAIN, TOKEN, connect_merchant, settings_for, settled, shop_state, submit, working
+from tests.support import loopback
 
 Edit = Callable[..., Awaitable[str]]
 
@@ -36,7 +37,7 @@ async def test_the_rest_is_done_a_person_says_which_and_the_next_order_goes_stra
     redis_url: str, database_url: str, sandbox: str
 ) -> None:
     async with (
-        httpx.AsyncClient(verify=False) as http,
+        loopback() as http,
         working(settings_for(redis_url, database_url, sandbox)) as (core, _),
     ):
         await connect_merchant(core, sandbox)
@@ -84,7 +85,7 @@ async def test_a_product_deleted_in_the_shop_is_made_again_when_a_person_says_ne
     redis_url: str, database_url: str, sandbox: str
 ) -> None:
     async with (
-        httpx.AsyncClient(verify=False) as http,
+        loopback() as http,
         working(settings_for(redis_url, database_url, sandbox)) as (core, _),
     ):
         await connect_merchant(core, sandbox, stock_on_approve="record")
@@ -114,7 +115,7 @@ async def test_two_suppliers_of_one_article_share_its_product_although_the_index
 ) -> None:
     """And the picture that the second one's paper names is not hung on a product that was there before."""
     async with (
-        httpx.AsyncClient(verify=False) as http,
+        loopback() as http,
         working(settings_for(redis_url, database_url, sandbox)) as (core, _),
     ):
         await connect_merchant(core, sandbox)

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import anyio
-import httpx
 import pytest
 from sqlalchemy import select
 from structlog.testing import capture_logs
@@ -22,6 +21,7 @@ from pipeline.queue.job import NewJob
 from pipeline.worker import Worker
 from tests.chaos.watching import jobs_in, rows, until
 from tests.shop import MERCHANT, TOKEN, connect_merchant, settings_for, settled, working
+from tests.support import loopback
 
 Arrange = Callable[[Core, str], Awaitable[None]]
 
@@ -116,7 +116,7 @@ async def _api(core: Core, worker: Worker, run_id: str) -> dict[str, Any]:
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(partial(serve_admin, core, worker, started=started))
         await listening.wait()
-        async with httpx.AsyncClient(base_url=address, trust_env=False) as http:
+        async with loopback(base_url=address) as http:
             answers = {name: (await http.get(path)).raise_for_status().json() for name, path in paths.items()}
         tasks.cancel_scope.cancel()
     return answers

@@ -40,7 +40,7 @@ from tests.shop import (
     variants_by_sku,
     working,
 )
-from tests.support import CHAOS_IN_FULL
+from tests.support import CHAOS_IN_FULL, loopback
 
 ORDERS = 200 if CHAOS_IN_FULL else 12
 STEP = timedelta(minutes=10)
@@ -114,7 +114,7 @@ def _many_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @asynccontextmanager
 async def vendor_at(sandbox: str) -> AsyncIterator[Vendor]:
-    async with proxy_to(sandbox) as line, httpx.AsyncClient(trust_env=False, timeout=10) as http:
+    async with proxy_to(sandbox) as line, loopback(timeout=10) as http:
         yield Vendor(sandbox, line, http)
 
 

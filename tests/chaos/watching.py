@@ -7,7 +7,6 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 import anyio
-import httpx
 from sqlalchemy import Select, func, select
 
 from app.core import Core
@@ -17,6 +16,7 @@ from pipeline import flow
 from pipeline.errors import PipelineError
 from pipeline.queue.job import JobRecord
 from tests.shop import DOMAIN, shop_state, variants_by_sku
+from tests.support import loopback
 
 LOOK_EVERY_S = 0.05
 
@@ -97,7 +97,7 @@ async def impatient(core: Core, *queues: str) -> AsyncIterator[None]:
 
 async def order_faults(sandbox: str, faults: Sequence[dict[str, Any]]) -> None:
     """Tell the shop what goes wrong next; an empty list ends it."""
-    async with httpx.AsyncClient(timeout=10) as http:
+    async with loopback(timeout=10) as http:
         (await http.post(f"{sandbox}/shops/{DOMAIN}/faults", json=list(faults))).raise_for_status()
 
 

@@ -6,7 +6,6 @@ import re
 from collections.abc import Iterator
 
 import anyio
-import httpx
 import pytest
 
 from app.admin.server import serve_admin
@@ -16,7 +15,7 @@ from app.doctor import examine
 from pipeline import flow
 from tests.conformance.oracle import Node, npm_bull
 from tests.shop import settings_for
-from tests.support import eventually
+from tests.support import eventually, loopback
 
 pytestmark = pytest.mark.interop
 
@@ -75,7 +74,7 @@ async def named_by_ready(core: Core) -> list[str]:
         pages.append(page)
         served.set()
 
-    async with open_worker(core) as worker, anyio.create_task_group() as tasks, httpx.AsyncClient() as http:
+    async with open_worker(core) as worker, anyio.create_task_group() as tasks, loopback() as http:
         tasks.start_soon(lambda: serve_admin(core, worker, started=note))
         await served.wait()
         body = (await http.get(f"{pages[0]}/ready", timeout=10)).json()

@@ -14,7 +14,6 @@ from typing import Any
 
 import anyio
 import anyio.to_thread
-import httpx
 import pytest
 import redis
 from sqlalchemy import event, select
@@ -36,7 +35,7 @@ from tests.app.redis_proxy import Proxy, proxy_to
 from tests.pipeline.clocks import Fast, Suspended
 from tests.pipeline.line import Line, Script, open_line
 from tests.slow_vendor import SlowVendor, slow_vendor
-from tests.support import eventually
+from tests.support import eventually, loopback
 from tests.written import everything
 
 LEASE_S = 2.0
@@ -56,7 +55,7 @@ def calling(vendor: SlowVendor) -> Script:
 
     async def call(given: StageInput) -> StageResult:
         given.still_ours()
-        async with httpx.AsyncClient(trust_env=False, timeout=None) as http:
+        async with loopback(timeout=None) as http:
             await http.get(vendor.url)
         return RESULT
 

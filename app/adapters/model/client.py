@@ -24,6 +24,7 @@ from pydantic import BaseModel, ValidationError
 
 from app.adapters.model.schema import strict_format
 from app.adapters.retry_after import retry_after_s
+from app.tls import tls
 from pipeline.clock import Clock
 from pipeline.contract import Reject
 from pipeline.errors import PipelineError, VendorUnavailable
@@ -75,7 +76,7 @@ class ModelClient:
         self._config = config
         self._clock = clock
         # `trust_env`: the environment is read in one place, and it is not here.
-        http = openai.DefaultAsyncHttpxClient(trust_env=False)
+        http = openai.DefaultAsyncHttpxClient(trust_env=False, verify=tls())
         self._sdk = openai.AsyncOpenAI(
             api_key=config.api_key or "none",
             base_url=config.base_url,

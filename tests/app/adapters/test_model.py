@@ -26,6 +26,7 @@ from pipeline.errors import VendorUnavailable
 from pipeline.ports import Document, Reading
 from pipeline.reading.limits import MAX_TEXT
 from tests.app.adapters.file_server import endless, file_server, reply
+from tests.support import loopback
 
 TEXT = """Nordlicht GmbH                       Rechnung Nr. R-2026/117
 An: Acme Ltd                         Datum 3. November 2026
@@ -110,7 +111,7 @@ class Vendor:
 
 @pytest.fixture
 async def vendor() -> AsyncIterator[Vendor]:
-    async with run_sandbox() as address, httpx.AsyncClient(trust_env=False) as http:
+    async with run_sandbox() as address, loopback() as http:
         yield Vendor(address, http)
 
 

@@ -27,6 +27,7 @@ from pipeline.clock import SystemClock
 from pipeline.queue.bull import Bull
 from tests.app.db.given import Given
 from tests.app.held import held
+from tests.support import loopback
 
 
 class Progress:
@@ -75,7 +76,7 @@ def bull(connections: Connections) -> Bull:
 @pytest.fixture
 async def shops(database: Database) -> AsyncIterator[Shops]:
     """The merchants' shops, as the composition root opens them."""
-    async with httpx.AsyncClient(trust_env=False) as http:
+    async with loopback() as http:
         tokens = ShopTokens(grants_of(database), http, SystemClock(), api_version="2026-10", name="test")
         async with aclosing(tokens):
             yield Shops(http, tokens.credentials, SystemClock())

@@ -23,6 +23,7 @@ from app.admin.server import CannotServeError, serve
 from app.db import tables
 from pipeline.clock import SystemClock
 from tests.app.db.given import Given
+from tests.support import loopback
 
 
 @asynccontextmanager
@@ -46,7 +47,7 @@ async def events(stream: httpx.Response) -> AsyncIterator[tuple[str, Any]]:
 async def test_a_page_hears_the_totals_and_then_each_change(deps: AdminDeps, given: Given) -> None:
     async with (
         served(create_app(deps)) as url,
-        httpx.AsyncClient(base_url=url, timeout=10) as client,
+        loopback(base_url=url, timeout=10) as client,
         client.stream("GET", "/api/events") as stream,
     ):
         assert stream.headers["content-type"].startswith("text/event-stream")
@@ -62,7 +63,7 @@ async def test_a_page_hears_the_totals_and_then_each_change(deps: AdminDeps, giv
 
 async def test_an_open_page_does_not_hold_up_a_stop(deps: AdminDeps) -> None:
     before = anyio.current_time()
-    async with httpx.AsyncClient(timeout=10) as client:
+    async with loopback(timeout=10) as client:
         async with served(create_app(deps)) as url:
             stream = await client.send(client.build_request("GET", f"{url}/api/events"), stream=True)
         await stream.aclose()

@@ -36,6 +36,7 @@ from pipeline.queue.bull import Bull
 from tests.app.admin.conftest import asking
 from tests.app.admin.test_server import served
 from tests.app.db.given import Given
+from tests.support import loopback
 
 KEY = "a-key-that-was-drawn-and-not-thought-up"
 DOMAIN = "acme.myshopify.com"
@@ -118,7 +119,7 @@ async def send(ours: Ours, payload: Any = GONE, topic: str = "app/uninstalled", 
 
 async def test_a_shop_tells_us_over_the_wire_and_is_answered_before_anything_is_done(ours: Ours) -> None:
     """The whole way: the app is uninstalled in the shop, our endpoint is told, the tokens are forgotten."""
-    async with run_sandbox() as sandbox, httpx.AsyncClient(timeout=30) as http, served(create_app(ours.deps)) as us:
+    async with run_sandbox() as sandbox, loopback(timeout=30) as http, served(create_app(ours.deps)) as us:
         shop = {"domain": DOMAIN, "token": "shpat_x", "client_id": "app-1", "client_secrets": [SECRET, NEW_SECRET]}
         await http.post(f"{sandbox}/shops", json=shop)
         await ours.connect()

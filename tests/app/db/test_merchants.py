@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Awaitable, Callable
 from decimal import Decimal
 
-import httpx
 import pytest
 from sqlalchemy import select, update
 
@@ -19,6 +18,7 @@ from app.db.tables import merchants
 from pipeline.clock import SystemClock
 from pipeline.contract import Reject
 from pipeline.domain.merchant import Merchant, MerchantSettings
+from tests.support import loopback
 
 Credentials = Callable[[Merchant], Awaitable[ShopCredentials | None]]
 KEY = "a-key-that-was-drawn-and-not-thought-up"
@@ -41,7 +41,7 @@ def stored(database: Database) -> Merchants:
 
 async def credentials_of(merchant: Merchant, database: Database, seal: Seal | None) -> ShopCredentials | None:
     """What a worker with that key would open the shop with."""
-    async with httpx.AsyncClient(trust_env=False) as http:
+    async with loopback() as http:
         tokens = ShopTokens(Grants(database, seal), http, SystemClock(), api_version="2026-10", name="test")
         return await tokens.credentials(merchant)
 

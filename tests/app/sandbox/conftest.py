@@ -12,6 +12,8 @@ from uuid import uuid4
 import httpx
 import pytest
 
+from tests.support import loopback
+
 TOKEN = "token-of-demo"
 
 DEFINE_DRAFT_ID = """
@@ -150,7 +152,7 @@ def address(expect_children: Callable[[], None]) -> Iterator[str]:
 
 @pytest.fixture
 async def http() -> AsyncIterator[httpx.AsyncClient]:
-    async with httpx.AsyncClient(timeout=5, verify=False) as client:  # plain http; loading certificates takes 50 ms
+    async with loopback(timeout=5) as client:
         yield client
 
 

@@ -18,6 +18,7 @@ from pipeline.clock import SystemClock
 from pipeline.domain.merchant import Merchant
 from pipeline.errors import VendorUnavailable
 from tests.sandbox_shop import make_draft
+from tests.support import loopback
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,9 +90,9 @@ async def create_products(
         return Reading(monotonic(), made, sum(seen["calls"].values()), meter["points_used"], meter["throttled"])
 
     async with AsyncExitStack() as stack, anyio.create_task_group() as tasks:
-        http = await stack.enter_async_context(httpx.AsyncClient(trust_env=False))
+        http = await stack.enter_async_context(loopback())
         for one in limits:
-            own = await stack.enter_async_context(httpx.AsyncClient(trust_env=False))
+            own = await stack.enter_async_context(loopback())
             shops = Shops(own, credentials, SystemClock(), one)
             for _ in range(callers):
                 tasks.start_soon(caller, shops)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import httpx
-
 from app.db.session import Database, PoolSize
 from app.db.shop_limits import PostgresShopLimits
 from app.sandbox.server import run_sandbox
@@ -11,6 +9,7 @@ from app.sandbox.state import Settings, new_shop
 from pipeline.domain.merchant import Merchant
 from tests.app.adapters.shopify.speed import create_products
 from tests.app.db.given import MERCHANT, Given
+from tests.support import loopback
 
 DOMAIN, TOKEN = "m1.example", "shpat_of-the-speed-test"
 
@@ -26,7 +25,7 @@ async def test_replicas_at_full_speed_are_never_throttled(database_url: str) -> 
             merchant = Merchant(id=MERCHANT, name="Shop", shop_domain=DOMAIN)
             limits = [PostgresShopLimits(one) for one in databases]
             [pace] = await create_products(limits, merchant, sandbox, TOKEN, callers=3, spans_s=[8.0])
-            async with httpx.AsyncClient() as http:
+            async with loopback() as http:
                 state = (await http.get(f"{sandbox}/shops/{DOMAIN}/state")).json()
     finally:
         for database in databases:

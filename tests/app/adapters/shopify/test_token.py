@@ -16,6 +16,7 @@ from app.adapters.shopify.price import Prices
 from app.adapters.shops import Shops
 from pipeline.errors import PipelineError
 from tests.app.adapters.shopify.test_client import ENDPOINT, TOKEN, FakeClock, Wire, ok, shape, user_error
+from tests.support import loopback
 
 FAILURES: list[httpx.Response | Exception] = [
     *(shape(name) for name in ("unauthorised", "access_denied_scope", "user_errors", "unknown_input_field")),
@@ -98,6 +99,6 @@ async def test_nothing_that_holds_the_token_says_it() -> None:
         return credentials
 
     bounds = ShopBounds("m", "m.example", AloneLimits(clock), clock, Prices())
-    async with httpx.AsyncClient() as http:
+    async with loopback() as http:
         holders = [credentials, ShopClient(http, credentials, clock, bounds), Shops(http, find, clock), bounds]
         assert TOKEN not in "".join(f"{one!r}{one}" for one in holders)

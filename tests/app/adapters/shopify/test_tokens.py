@@ -29,6 +29,7 @@ from app.token_keeper import TokenKeeper
 from pipeline.clock import SystemClock
 from pipeline.domain.merchant import Merchant
 from pipeline.errors import DatabaseUnavailable, VendorUnavailable
+from tests.support import loopback
 
 KEY = "a-key-that-was-drawn-and-not-thought-up"
 DOMAIN = "acme.myshopify.com"
@@ -110,7 +111,7 @@ async def database(database_url: str) -> AsyncIterator[Database]:
 
 @pytest.fixture
 async def http() -> AsyncIterator[httpx.AsyncClient]:
-    async with httpx.AsyncClient(trust_env=False, timeout=10) as http:
+    async with loopback(timeout=10) as http:
         yield http
 
 
