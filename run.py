@@ -4,7 +4,8 @@
     python3 run.py                  the demo: sample orders through eleven stages into a sandbox shop
     python3 run.py demo FILE...     the same with your own documents
     python3 run.py serve            keeps running, with the page's address printed
-    python3 run.py test [ARGS...]   all tests; ARGS go to pytest
+    python3 run.py test             the tests, but for those that kill and starve (`test tests` runs these, too)
+    python3 run.py test ARGS...     pytest with these arguments
     python3 run.py VERB...          any other command of `python -m app`; `--help` there lists them
 
 The first run installs the locked dependencies into `.venv`; later runs see that nothing has changed.
@@ -29,7 +30,9 @@ STAMP = VENV / "installed.json"
 
 RUN_LOCK = "requirements.lock"
 TEST_LOCK = "requirements-dev.lock"
-PYTEST = ("-m", "pytest", "-q", "-n", "2", "--dist", "worksteal")
+# Most of a test's time is waiting: two at once keep a core busy.
+PYTEST = ("-m", "pytest", "-q", "-n", str(2 * (os.cpu_count() or 1)), "--dist", "worksteal")
+QUICK = ("-m", "not chaos")
 
 MINIMUM_PYTHON = (3, 11)
 MINIMUM_PIP = (22, 3)  # the first with `pip --python`
@@ -43,7 +46,7 @@ def main(arguments: Sequence[str]) -> NoReturn:
     if arguments and arguments[0] == "test":
         install([RUN_LOCK, TEST_LOCK])
         os.chdir(ROOT)
-        become([*PYTEST, *arguments[1:]])
+        become([*PYTEST, *(arguments[1:] or QUICK)])
     install([RUN_LOCK])
     # -P: the working directory is the user's, and may hold an `app` of its own.
     become(["-P", "-m", "app", *(arguments or ["demo"])])

@@ -97,6 +97,7 @@ def test_an_interrupted_installation_is_redone(installation: Installation, done_
         ([], ["-P", "-m", "app", "demo"]),
         (["demo", "a b.csv"], ["-P", "-m", "app", "demo", "a b.csv"]),
         (["serve"], ["-P", "-m", "app", "serve"]),
+        (["test"], [*run.PYTEST, *run.QUICK]),
         (["test", "-k", "lease"], [*run.PYTEST, "-k", "lease"]),
     ],
 )

@@ -1,8 +1,9 @@
-"""A warm fork server and a shop for the tests that kill."""
+"""A warm fork server and a shop for the tests that kill; every one of them is marked `chaos`."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 
@@ -13,6 +14,13 @@ from tests.conformance.conftest import node, node_process, node_program
 from tests.shop import DOMAIN, TOKEN
 
 __all__ = ["node", "node_process", "node_program"]
+
+
+@pytest.hookimpl(tryfirst=True)  # before `-m` is obeyed
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if Path(__file__).parent in item.path.parents:
+            item.add_marker(pytest.mark.chaos)
 
 
 @pytest.fixture(scope="session")

@@ -142,7 +142,6 @@ def stopped(worker: Worker) -> Callable[[], Awaitable[bool]]:
     return is_stopped
 
 
-@pytest.mark.chaos
 @pytest.mark.parametrize("fault", FIRES.values(), ids=FIRES.keys())
 async def test_connections_under_fire_lose_fail_and_count_nothing_and_recover_within_15_seconds(
     redis_url: str, database_url: str, fault: Fault, record_property: Callable[[str, object], None]

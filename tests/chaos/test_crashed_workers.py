@@ -6,7 +6,6 @@ import random
 from statistics import median
 
 import anyio
-import pytest
 import redis
 
 from app.connections import open_connections
@@ -16,8 +15,6 @@ from pipeline.queue.bull import Bull
 from tests.chaos.crew import Beat, OurProcess, all_killed, job_of
 from tests.chaos.watching import until
 from tests.support import CHAOS_IN_FULL
-
-pytestmark = pytest.mark.chaos
 
 QUEUES = flow.NAMES[:6]
 ROUNDS = 6 if CHAOS_IN_FULL else 1

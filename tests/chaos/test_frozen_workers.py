@@ -30,8 +30,6 @@ from tests.slow_vendor import SlowVendor, slow_vendor
 from tests.support import CHAOS_IN_FULL, eventually
 from tests.written import everything
 
-pytestmark = pytest.mark.chaos
-
 STAGE = flow.FIRST
 SEED = 20261125
 PATIENCE_S = 60.0

@@ -18,8 +18,6 @@ from tests.chaos.doomed import EFFECT_GAPS, ENGINE_GAPS, die_at
 from tests.shop import articles, check_once, connect_merchant, csv_of, settings_for, settled, submit, working
 from tests.support import CHAOS_IN_FULL
 
-pytestmark = pytest.mark.chaos
-
 
 @pytest.mark.parametrize("stage", flow.NAMES)
 async def test_a_worker_killed_in_each_gap_of_a_stage_loses_and_doubles_nothing(

@@ -40,8 +40,6 @@ from pipeline.stages.background_image_processing import BackgroundImageProcessin
 from tests.sandbox_shop import Killed, make_draft
 from tests.support import CHAOS_IN_FULL, loopback
 
-pytestmark = pytest.mark.chaos
-
 KILLS = 200 if CHAOS_IN_FULL else 1
 PICTURES = ("mug.jpg", "vase.jpg")
 TOKEN = "token-of-the-doomed"

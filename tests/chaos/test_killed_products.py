@@ -30,8 +30,6 @@ from tests.conftest import DatabaseAdmin
 from tests.shop import DOMAIN, TOKEN, connect_merchant, settings_for, settled, shop_state, submit, working
 from tests.support import CHAOS_IN_FULL, loopback
 
-pytestmark = pytest.mark.chaos
-
 KILLS = 200 if CHAOS_IN_FULL else 6
 """Per gap. An order has six effects on the shop, so it dies six times."""
 

@@ -16,8 +16,6 @@ from tests.support import CHAOS_IN_FULL
 
 __all__ = ["http", "sandbox"]
 
-pytestmark = pytest.mark.chaos
-
 RECEIPTS = 70 if CHAOS_IN_FULL else 3
 SHIPPED = 100 if CHAOS_IN_FULL else 3
 """Each is killed once in each of its changes: three, or two where a shipment takes accepted and rejected at once."""

@@ -26,7 +26,7 @@ from tests.conformance.oracle import Node
 from tests.shop import articles, check_once, connect_merchant, csv_of, settings_for, settled, submit, working
 from tests.support import CHAOS_IN_FULL
 
-pytestmark = [pytest.mark.chaos, pytest.mark.interop]
+pytestmark = pytest.mark.interop
 
 CHAINS = 1500 if CHAOS_IN_FULL else 120
 KILLS = 40 if CHAOS_IN_FULL else 6

@@ -29,8 +29,6 @@ from tests.chaos.watching import all_due_at, check_nothing_counted, impatient, o
 from tests.shop import DOMAIN, TOKEN, connect_merchant, settings_for, settled, shop_state, submit, working
 from tests.support import loopback
 
-pytestmark = pytest.mark.chaos
-
 PAIRS = 8
 SUPPLIERS = ("Juniper Ceramics Co.", "Tonware")
 CUP = [("CUP-S", gtin_of(2), "Cup", "S", 5)]

@@ -77,7 +77,6 @@ def shop_process(state: Path) -> Iterator[ShopProcess]:
         shop.kill()
 
 
-@pytest.mark.chaos
 async def test_a_shop_that_dies_and_returns_costs_no_order_an_attempt(
     redis_url: str, database_url: str, tmp_path: Path
 ) -> None:
@@ -179,7 +178,6 @@ async def _blinking(proxy: Proxy, times: int) -> AsyncIterator[None]:
         yield
 
 
-@pytest.mark.chaos
 async def test_a_database_that_blinks_at_any_statement_costs_no_order_an_attempt(
     redis_url: str, database_url: str, sandbox: str
 ) -> None:
@@ -199,7 +197,6 @@ async def test_a_database_that_blinks_at_any_statement_costs_no_order_an_attempt
 # ------------------------------------------------------------------------------------------------- Redis
 
 
-@pytest.mark.chaos
 async def test_a_redis_that_blinks_costs_no_order_an_attempt(redis_url: str, database_url: str, sandbox: str) -> None:
     direct = settings_for(redis_url, database_url, sandbox)
     async with proxy_to(redis_url) as proxy, open_core(direct) as core:
@@ -216,7 +213,6 @@ async def test_a_redis_that_blinks_costs_no_order_an_attempt(redis_url: str, dat
         await check_once(core, sandbox, orders)
 
 
-@pytest.mark.chaos
 @pytest.mark.parametrize("durable", [True, False], ids=["with its data", "empty"])
 async def test_a_redis_that_restarts_loses_no_order(
     database_url: str, sandbox: str, tmp_path: Path, *, durable: bool

@@ -61,7 +61,6 @@ async def test_a_document_that_kills_its_reading_child_is_dead_after_three_and_c
 # ----------------------------------------------------------------------------------------- the whole worker
 
 
-@pytest.mark.chaos
 async def test_a_document_that_kills_its_worker_is_dead_after_the_cap_and_its_neighbours_are_no_poison(
     redis_url: str, database_url: str, sandbox: str, fork_server: None
 ) -> None:

@@ -25,8 +25,6 @@ from tests.chaos.watching import check_nothing_counted, impatient
 from tests.shop import Article, articles, check_once, connect_merchant, csv_of, settings_for, settled, submit, working
 from tests.support import CHAOS_IN_FULL
 
-pytestmark = pytest.mark.chaos
-
 ORDERS = 36 if CHAOS_IN_FULL else 5
 RESTARTS = 12 if CHAOS_IN_FULL else 3
 UP_S = (4.5, 39.0) if CHAOS_IN_FULL else (0.0, 0.0)

@@ -103,7 +103,6 @@ async def test_an_order_that_is_ended_leaves_nothing_incoming_and_keeps_what_cam
         assert (await quantities(sandbox))["CUP1-S"] == (0, 0, 0)
 
 
-@pytest.mark.chaos
 @pytest.mark.parametrize("stage", [flow.SYNC, flow.STATUS])
 async def test_a_worker_killed_in_each_gap_of_a_receipt_counts_no_unit_twice(
     stage: str, redis_url: str, database_url: str, sandbox: str, fork_server: None

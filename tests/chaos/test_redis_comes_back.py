@@ -103,7 +103,6 @@ async def all_done(core: Core, sandbox: str, orders: Sequence[Sequence[Article]]
 # ---------------------------------------------------------------------------------------------------- emptied
 
 
-@pytest.mark.chaos
 async def test_a_redis_emptied_again_and_again_under_load_loses_and_doubles_no_order(
     redis_url: str, redis_admin: redis.Redis, database_url: str, sandbox: str
 ) -> None:
@@ -183,7 +182,6 @@ async def _epoch_present(line: Line) -> bool:
 # ----------------------------------------------------------------------------------------- the past comes back
 
 
-@pytest.mark.chaos
 async def test_a_lagging_replica_that_is_promoted_brings_the_past_back_and_loses_no_order(
     database_url: str, sandbox: str, tmp_path: Path
 ) -> None:
@@ -237,7 +235,6 @@ def _what_it_holds(replica: redis.Redis) -> dict[str, Any]:
 # ------------------------------------------------------------------------------------------- upstream's cron
 
 
-@pytest.mark.chaos
 @pytest.mark.interop
 async def test_a_wipe_while_upstream_adds_the_same_uploads_again_is_one_run_each(
     redis_url: str, redis_admin: redis.Redis, database_url: str, sandbox: str, tmp_path: Path

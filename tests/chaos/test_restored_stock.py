@@ -17,8 +17,6 @@ from tests.sandbox_shop import SandboxShop, http, sandbox
 
 __all__ = ["http", "sandbox"]
 
-pytestmark = pytest.mark.chaos
-
 Backup = Callable[[], Awaitable[str]]
 
 

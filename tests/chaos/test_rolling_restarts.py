@@ -34,8 +34,6 @@ from tests.shop import (
 )
 from tests.support import CHAOS_IN_FULL
 
-pytestmark = pytest.mark.chaos
-
 RESTARTS = 100 if CHAOS_IN_FULL else 6
 OPEN_ORDERS = 5
 """So many orders are under way whenever a worker is told to stop."""

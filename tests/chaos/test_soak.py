@@ -4,12 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import pytest
-
 from app.embedded import open_home
 from bench.soak import Plan, soak
-
-pytestmark = pytest.mark.chaos
 
 QUICK = {
     "lease_seconds": 3,

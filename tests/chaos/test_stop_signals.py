@@ -20,8 +20,6 @@ from tests.shop import settings_for
 from tests.support import CHAOS_IN_FULL
 from tests.walkthrough.test_4_three_connections import ROOT, environment_of
 
-pytestmark = pytest.mark.chaos
-
 STARTS = 20 if CHAOS_IN_FULL else 3
 START_TAKES_S = 2.0
 """Roughly: some signals come while it imports, some while it connects, some when it works."""

@@ -6,7 +6,6 @@ import signal
 
 import anyio
 import anyio.to_thread
-import pytest
 
 from app.core import Core, open_core
 from app.db import views
@@ -14,8 +13,6 @@ from pipeline import flow
 from tests.chaos.doomed import die_at
 from tests.shop import articles, check_once, connect_merchant, csv_of, settings_for, settled, submit, working
 from tests.support import eventually
-
-pytestmark = pytest.mark.chaos
 
 ORDERS = 4
 BEFORE_THE_END = ",".join(flow.NAMES[: flow.NAMES.index(flow.STATUS)])

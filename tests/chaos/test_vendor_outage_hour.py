@@ -159,7 +159,6 @@ async def waited(core: Core) -> timedelta:
     return since_then
 
 
-@pytest.mark.chaos
 async def test_an_hour_without_the_model_costs_no_order_its_life_or_an_attempt(
     redis_url: str, database_url: str, sandbox: str
 ) -> None:
