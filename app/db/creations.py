@@ -9,8 +9,18 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy import func, select
 from sqlalchemy.dialects.postgresql import distinct_on
 
+from app.db.effects import PLACED
 from app.db.journal import restore
-from app.db.tables import draft_variants, effects, images, order_variants, purchase_orders, runs, stage_runs
+from app.db.tables import (
+    draft_variants,
+    effects,
+    images,
+    order_variants,
+    product_drafts,
+    purchase_orders,
+    runs,
+    stage_runs,
+)
 from pipeline.domain.results import Draft, Drafts
 from pipeline.domain.undo import Creation
 from pipeline.shopkeeping.products import CREATE
@@ -37,7 +47,8 @@ class PostgresCreations:
             written = await _written(connection, order_id)
             ids = [row["parameters"]["draft_id"] for row in made]
             pictures = await _media(connection, ids)
-            others = await _others(connection, order_id, ids)
+            products = {row["parameters"]["draft_id"]: row["external"].get("product_id", "") for row in made}
+            others = await _others(connection, order_id, products)
         added = _added(found)
         creations = []
         for row in made:
@@ -122,17 +133,47 @@ async def _media(connection: AsyncConnection, draft_ids: Sequence[str]) -> dict[
     return media
 
 
-async def _others(connection: AsyncConnection, order_id: str, draft_ids: Sequence[str]) -> dict[str, str]:
-    """Another order, not cancelled, that counts on each draft; by its number."""
-    found = await connection.execute(
-        select(draft_variants.c.draft_id, func.min(func.coalesce(purchase_orders.c.number, purchase_orders.c.id)))
+async def _others(connection: AsyncConnection, order_id: str, products: Mapping[str, str]) -> dict[str, str]:
+    """Another order, not cancelled, that counts on each of these products (by draft id); by its number.
+
+    By the draft they share, or by the product: another supplier's order came to it by GTIN, under a draft of its own,
+    and may have said so in the ledger only.
+    """
+    mine = purchase_orders.alias("mine")
+    number = func.min(func.coalesce(purchase_orders.c.number, purchase_orders.c.id))
+    others = (
+        select(product_drafts.c.id, product_drafts.c.product_id, number)
+        .join(draft_variants, draft_variants.c.draft_id == product_drafts.c.id)
         .join(order_variants, order_variants.c.draft_variant_id == draft_variants.c.id)
         .join(purchase_orders, purchase_orders.c.id == order_variants.c.order_id)
+        .join(mine, mine.c.merchant_id == purchase_orders.c.merchant_id)
         .where(
-            draft_variants.c.draft_id.in_(draft_ids),
+            mine.c.id == order_id,
             purchase_orders.c.id != order_id,
             purchase_orders.c.state != "cancelled",
         )
-        .group_by(draft_variants.c.draft_id)
     )
-    return {draft_id: number or "without a number" for draft_id, number in found}
+    known = [name for name in products.values() if name]
+    recorded = await connection.execute(
+        others.where(product_drafts.c.id.in_(products) | product_drafts.c.product_id.in_(known)).group_by(
+            product_drafts.c.id, product_drafts.c.product_id
+        )
+    )
+    told = await connection.execute(
+        select(PLACED, number)
+        .join(runs, runs.c.id == effects.c.run_id)
+        .join(purchase_orders, purchase_orders.c.id == runs.c.order_id)
+        .join(mine, mine.c.merchant_id == purchase_orders.c.merchant_id)
+        .where(
+            mine.c.id == order_id,
+            purchase_orders.c.id != order_id,
+            purchase_orders.c.state != "cancelled",
+            effects.c.key.startswith(_PRODUCT),
+            PLACED.in_(known),
+        )
+        .group_by(PLACED)
+    )
+    by_name = {name: other for draft_id, product_id, other in recorded for name in (draft_id, product_id) if name}
+    by_name |= {name: other for name, other in told}  # noqa: C416 a Row is no tuple
+    named = {draft_id: by_name.get(draft_id, by_name.get(name)) for draft_id, name in products.items()}
+    return {draft_id: other or "without a number" for draft_id, other in named.items() if other is not None}

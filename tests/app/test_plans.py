@@ -66,9 +66,13 @@ class Office:
 
     async def receive(self, number: str, units: dict[str, int]) -> str:
         """An order comes in and waits at the end of the line; its run."""
+        return await self.receive_file(number, plain_csv(number, units))
+
+    async def receive_file(self, number: str, content: bytes) -> str:
+        """The same, of any content."""
         rows = await self.given.rows(tables.runs)
         async with working(self.settings.model_copy(update={"stages": BEFORE_THE_SHOP})):
-            upload = await submit(self.core, f"{number}.csv", plain_csv(number, units))
+            upload = await submit(self.core, f"{number}.csv", content)
             await settled(self.core, len(rows) + 1)
         [run] = await self.given.rows(tables.runs, tables.runs.c.upload_id == upload)
         assert (run["state"], run["review_stage"]) == ("needs_review", "image-attachment")

@@ -11,6 +11,7 @@ from app.db.receiving import UndoneBefore, Units
 from app.enqueue import enqueue_next
 from pipeline.run_store import NextJob
 from tests.app.test_plans import Office, office
+from tests.chaos.test_one_article_of_two_suppliers import CUP, SUPPLIERS, TASSE, order_of
 from tests.chaos.watching import order_faults, quantities
 from tests.shop import shop_state
 
@@ -19,7 +20,10 @@ __all__ = ["office"]
 
 async def approved(office: Office, number: str, units: dict[str, int]) -> str:
     """An order that is in the shop; its id."""
-    run_id = await office.receive(number, units)
+    return await put_in(office, await office.receive(number, units))
+
+
+async def put_in(office: Office, run_id: str) -> str:
     await office.approve(run_id)
     await office.work()
     return str((await office.given.run_row(run_id))["order_id"])
@@ -85,6 +89,18 @@ async def test_a_product_another_order_counts_on_stays(office: Office) -> None:
     run = await undo(office, second)
     assert "taken back" in str(run["summary"])
     assert await statuses(office) == {"CUP": "DRAFT"}
+
+
+async def test_a_product_another_suppliers_order_counts_on_stays(office: Office) -> None:
+    """It came to that order by its GTIN, under a name and a draft of its own."""
+    orders = {
+        number: order_of(supplier, number, lines)
+        for number, supplier, lines in zip(("PO-1", "PO-2"), SUPPLIERS, (CUP, TASSE), strict=True)
+    }
+    first, _ = [await put_in(office, await office.receive_file(*order)) for order in orders.items()]
+    run = await undo(office, first)
+    assert "1 product left as it is (“Cup”: order PO-2 counts on it too)" in str(run["summary"])
+    assert await statuses(office) == {"Cup": "DRAFT"}
 
 
 async def test_received_goods_stay_and_the_order_is_closed(office: Office) -> None:
