@@ -162,6 +162,15 @@ async def test_a_change_takes_neither_what_was_counted_nor_the_keyboards_place(
     await expect(page.get_by_role("button", name="receive all that is open")).to_be_focused()
 
 
+async def test_an_order_is_closed_short(open_page: Any, url: str, given: Given) -> None:
+    await given.order()
+    page = await open_page(f"{url}/#run-1")
+    await page.get_by_role("button", name="close", exact=True).click()
+    await page.locator("#confirm button[value=yes]").click()
+    await expect(page.locator("#notice")).to_have_text("close: done")
+    assert [row["action"] for row in await given.rows(tables.receipts)] == ["close"]
+
+
 async def test_a_change_leaves_the_cursor_in_its_field(open_page: Any, url: str, given: Given) -> None:
     await given.order()
     page = await open_page(f"{url}/#run-1")

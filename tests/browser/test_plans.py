@@ -152,3 +152,21 @@ async def _change_shop(sandbox: str, **changed: Any) -> None:
     async with loopback() as http:
         body = {"domain": DOMAIN, "token": TOKEN} | changed
         (await http.post(f"{sandbox}/shops", json=body)).raise_for_status()
+
+
+async def test_what_nobody_could_place_is_said_on_the_page(open_page: Any, url: str, given: Given) -> None:
+    gone = "gid://shopify/Product/999"
+    await given.change(tables.product_drafts, tables.product_drafts.c.id == "p-1", choice=gone)
+    page = await open_page(f"{url}/#run-1")
+    choice = page.locator("#plan form.choice")
+    await expect(choice).to_contain_text("is not in the shop")
+    await choice.get_by_role("textbox").fill("no number")
+    await choice.get_by_role("button", name="it is this product").click()
+    await page.locator("#confirm button[value=yes]").click()
+    await expect(page.locator("#notice")).to_contain_text("no number is no product")
+    await choice.get_by_role("button", name="it is a new product").click()
+    await page.locator("#confirm button[value=yes]").click()
+    await expect(page.locator("#notice")).to_have_text("match: done")
+    await expect(page.locator("#plan")).to_contain_text("Creates 1 draft product")
+    await expect(choice).to_have_count(0)
+    assert [row["action"] for row in await given.rows(tables.audit)] == ["match"]

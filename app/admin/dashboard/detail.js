@@ -68,7 +68,9 @@ function parts(order, focus) {
     make("h2", { id: "detail-title", tabindex: "-1" }, title(run)),
     facts(order),
     ...reasons(run),
-    ...(order.has_plan ? [planSection(run, { again: focus, approve: (plan) => approve(run, plan) })] : []),
+    ...(order.has_plan ? [planSection(run, {
+      again: focus, approve: (plan) => approve(run, plan), choose: (product, said) => choose(run, product, said),
+    })] : []),
     actions(order),
     ...section("Stages", order.stages, stages),
     ...section("Lines", order.lines, (lines) => linesTable(lines, run.currency)),
@@ -159,6 +161,10 @@ function actions(order) {
     found.push(act("undo", `Undo ${title(run)}? Products it created and nobody has touched are archived, and what it announced is taken back. What was edited or received stays.`));
   }
   const open = order.variants.filter((variant) => variant.open > 0);
+  if (run.kind === "order" && open.length) {
+    found.push(act("close", `Close ${title(run)}? What is still open never comes; its announcement is taken back.`));
+    found.push(act("cancel-announcement", `Call off ${title(run)}? What was announced and has not come is taken back. Its products stay.`));
+  }
   const form = run.kind === "order" && open.length ? [receiveForm(run, open)] : [];
   return make("div", {}, make("div", { class: "actions" }, ...found), ...form);
 }
@@ -173,6 +179,13 @@ async function approve(run, plan) {
   if (!(await confirmed(`Approve ${title(run)}? ${does}`))) return;
   const body = plan ? { who: "page", plan: plan.digest } : { who: "page", without_plan: true };
   await attempt(run, () => post(`/api/orders/${encodeURIComponent(run.run_id)}/approve`, body), "approve: done");
+}
+
+async function choose(run, product, said) {
+  const what = said === "new" ? "a new product" : `the product ${said}`;
+  if (!(await confirmed(`“${product.title}” is ${what}? Nothing happens in the shop before you approve.`))) return;
+  const body = { who: "page", draft: product.draft_id, product: said };
+  await attempt(run, () => post(`/api/orders/${encodeURIComponent(run.run_id)}/match`, body), "match: done");
 }
 
 function receiveForm(run, variants) {

@@ -6,12 +6,13 @@ import { moment } from "./words.js";
 
 let known = null; // the plan read last: of which run, at which of its entries
 
-// The panel, and the buttons that need the plan. `approve(plan)` is given null where there is none.
-export function planSection(run, { again, approve }) {
+// The panel, and the buttons that need the plan. `approve(plan)` is given null where there is none; `choose(product, said)`
+// what a person says a product is that nobody could place: the number or address of one in the shop, or "new".
+export function planSection(run, { again, approve, choose }) {
   const body = make("div", { "aria-live": "polite" });
   const buttons = make("div", { class: "actions" });
   const show = (plan, trouble) => {
-    body.replaceChildren(...(plan ? planParts(plan) : [make("p", { class: "failed" }, trouble)]));
+    body.replaceChildren(...(plan ? planParts(plan, choose) : [make("p", { class: "failed" }, trouble)]));
     buttons.replaceChildren(
       ...(plan && !plan.stops.length ? [button("approve", () => approve(plan))] : []),
       button("read the plan again", () => read({ fresh: true })),
@@ -38,11 +39,22 @@ export function planSection(run, { again, approve }) {
 export const approvals = (found) => make("ul", {}, ...found.map((one) =>
   make("li", {}, `${one.approved_by || "a rule"}, ${moment(one.approved_at)}: ${one.summary}`, ...byProduct(one.items))));
 
-const planParts = (plan) => [
+const planParts = (plan, choose) => [
   make("p", { class: plan.stops.length ? "failed" : null }, make("strong", {}, plan.summary)),
   make("p", {}, `As the shop was at ${moment(plan.readAt)}.`),
   ...byProduct(plan.items),
+  ...plan.content.products.filter((product) => product.problem).map((product) => choice(product, choose)),
 ];
+
+function choice(product, choose) {
+  const field = make("input", {
+    name: `is:${product.draft_id}`, required: true, placeholder: "number or address", "aria-label": `Number or address of what “${product.title}” is in the shop`,
+  });
+  const said = (event) => { event.preventDefault(); choose(product, field.value); };
+  return make("form", { class: "choice", onsubmit: said },
+    make("p", {}, make("strong", {}, product.title), ` ${product.problem}`),
+    field, make("button", {}, "it is this product"), make("button", { type: "button", onclick: () => choose(product, "new") }, "it is a new product"));
+}
 
 function byProduct(items) {
   if (!items.length) return [];
