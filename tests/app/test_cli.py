@@ -18,7 +18,8 @@ import pytest
 import redis
 from typer.testing import CliRunner
 
-from app.cli import app, parse_lines
+from app.cli import app
+from app.cli_orders import parse_lines
 from app.cli_tables import Screen
 from app.db import tables
 from app.db.errors import InvalidError
