@@ -6,7 +6,7 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import func, select
+from sqlalchemy import and_, func, select
 from sqlalchemy.dialects.postgresql import distinct_on
 
 from app.db.effects import PLACED
@@ -140,6 +140,7 @@ async def _others(connection: AsyncConnection, order_id: str, products: Mapping[
     and may have said so in the ledger only.
     """
     mine = purchase_orders.alias("mine")
+    is_another = and_(mine.c.id == order_id, purchase_orders.c.id != order_id, purchase_orders.c.state != "cancelled")
     number = func.min(func.coalesce(purchase_orders.c.number, purchase_orders.c.id))
     others = (
         select(product_drafts.c.id, product_drafts.c.product_id, number)
@@ -147,11 +148,7 @@ async def _others(connection: AsyncConnection, order_id: str, products: Mapping[
         .join(order_variants, order_variants.c.draft_variant_id == draft_variants.c.id)
         .join(purchase_orders, purchase_orders.c.id == order_variants.c.order_id)
         .join(mine, mine.c.merchant_id == purchase_orders.c.merchant_id)
-        .where(
-            mine.c.id == order_id,
-            purchase_orders.c.id != order_id,
-            purchase_orders.c.state != "cancelled",
-        )
+        .where(is_another)
     )
     known = [name for name in products.values() if name]
     recorded = await connection.execute(
@@ -164,13 +161,7 @@ async def _others(connection: AsyncConnection, order_id: str, products: Mapping[
         .join(runs, runs.c.id == effects.c.run_id)
         .join(purchase_orders, purchase_orders.c.id == runs.c.order_id)
         .join(mine, mine.c.merchant_id == purchase_orders.c.merchant_id)
-        .where(
-            mine.c.id == order_id,
-            purchase_orders.c.id != order_id,
-            purchase_orders.c.state != "cancelled",
-            effects.c.key.startswith(_PRODUCT),
-            PLACED.in_(known),
-        )
+        .where(is_another, effects.c.key.startswith(_PRODUCT), PLACED.in_(known))
         .group_by(PLACED)
     )
     by_name = {name: other for draft_id, product_id, other in recorded for name in (draft_id, product_id) if name}
