@@ -193,6 +193,8 @@ async def soak(plan: Plan, home: Home, redis_url: str, sandbox: str) -> Figures:
         finally:
             codes = await fleet.stop()
         assert set(codes) == {0}, codes
+        for words in await _not_through(core):
+            _say(words)
         await check_once(core, sandbox, orders)
         return await _figures(core, fleet, time.monotonic() - began)
 
@@ -284,6 +286,15 @@ async def _quiet(core: Core) -> None:
 
     while await _insisted(due):
         await anyio.sleep(1)
+
+
+async def _not_through(core: Core) -> list[str]:
+    """The orders that are not in the shop, and why: what stands in it is checked afterwards."""
+    async with core.database.transaction() as connection:
+        found = await connection.execute(
+            select(runs.c.id, runs.c.state, runs.c.failed_stage, runs.c.summary).where(runs.c.state != "completed")
+        )
+        return [f"run {run_id} is {state} {stage or ''}: {why}" for run_id, state, stage, why in found]
 
 
 async def _insisted(call: Callable[[], Awaitable[T]]) -> T:
