@@ -30,8 +30,8 @@ STAMP = VENV / "installed.json"
 
 RUN_LOCK = "requirements.lock"
 TEST_LOCK = "requirements-dev.lock"
-# Most of a test's time is waiting: two at once keep a core busy.
-PYTEST = ("-m", "pytest", "-q", "-n", str(2 * (os.cpu_count() or 1)), "--dist", "worksteal")
+# Most of a test's time is waiting: two at once keep a core busy. Each brings servers of its own, hence the bound.
+PYTEST = ("-m", "pytest", "-q", "-n", str(min(2 * (os.cpu_count() or 1), 8)), "--dist", "worksteal")
 QUICK = ("-m", "not chaos")
 
 MINIMUM_PYTHON = (3, 11)

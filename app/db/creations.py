@@ -165,6 +165,6 @@ async def _others(connection: AsyncConnection, order_id: str, products: Mapping[
         .group_by(PLACED)
     )
     by_name = {name: other for draft_id, product_id, other in recorded for name in (draft_id, product_id) if name}
-    by_name |= {name: other for name, other in told}  # noqa: C416 a Row is no tuple
+    by_name |= dict(told.all())
     named = {draft_id: by_name.get(draft_id, by_name.get(name)) for draft_id, name in products.items()}
     return {draft_id: other or "without a number" for draft_id, other in named.items() if other is not None}

@@ -49,7 +49,7 @@ class PostgresDrafts:
                 .where(images.c.draft_id.in_(ids), images.c.state == "candidate")
                 .group_by(images.c.draft_id)
             )
-            pictures: dict[str, int] = {draft_id: count for draft_id, count in untried}  # noqa: C416 a Row is no tuple
+            pictures: dict[str, int] = dict(untried.all())
         return [
             StoredDraft(
                 draft,

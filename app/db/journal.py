@@ -63,4 +63,4 @@ async def finished_stages(database: Database) -> dict[str, int]:
             .where(stage_runs.c.state == "finished")
             .group_by(stage_runs.c.run_id)
         )
-        return {run_id: count for run_id, count in found}  # noqa: C416 a Row is no tuple for the type checker
+        return dict(found.all())

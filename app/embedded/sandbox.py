@@ -7,6 +7,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from http import HTTPStatus
 from pathlib import Path
 
 from app.embedded.home import Home
@@ -38,6 +39,6 @@ def start_sandbox(home: Home, shops: Mapping[str, str], *, state: Path | None = 
 def _answers(port: int, _process_id: int) -> bool:
     try:
         with urllib.request.urlopen(f"http://{HOST}:{port}/", timeout=1) as reply:
-            return bool(reply.status == 200)  # noqa: PLR2004 HTTP's OK
+            return bool(reply.status == HTTPStatus.OK)
     except (urllib.error.URLError, OSError):
         return False

@@ -15,6 +15,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from http import HTTPStatus
 from typing import Any, Generic, TypeVar
 
 import openai
@@ -159,7 +160,7 @@ class ModelClient:
         status, code = error.status_code, error.code or ""
         if code == "insufficient_quota":
             return VendorUnavailable("the quota of the model's key is used up: check the plan and the bill")
-        if status in _PASSING or status >= 500:  # noqa: PLR2004  server errors, all of them
+        if status in _PASSING or status >= HTTPStatus.INTERNAL_SERVER_ERROR:
             wait_s = retry_after_s(error.response.headers, self._clock.now())
             return VendorUnavailable(f"the model's vendor answered HTTP {status} {code}".strip(), retry_after_s=wait_s)
         if status in _NEEDS_A_PERSON:
