@@ -78,7 +78,7 @@ def serve(data: Annotated[Path, typer.Option(help="Where the servers keep their 
     """Keep servers, a sandbox shop, a worker and the page running until Ctrl-C."""
     from app import demo as demonstration
 
-    demonstration.serve(data)
+    raise typer.Exit(demonstration.serve(data))
 
 
 @app.command()

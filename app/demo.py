@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+import shlex
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -17,6 +18,7 @@ from typing import Any
 
 import anyio
 import httpx
+import typer
 
 from app import logs, stop_signals
 from app.admin.server import serve_admin
@@ -29,11 +31,12 @@ from app.db.receiving import Units
 from app.db.uploads import create_upload
 from app.demo_screen import Result, Screen
 from app.embedded import open_home, start_postgres, start_redis
+from app.embedded.failures import EmbeddedServerError
 from app.embedded.home import write_private
 from app.embedded.sandbox import start_sandbox
 from app.enqueue import enqueue_next, enqueue_upload
 from app.settings import Settings, load_settings
-from app.worker_main import Stop, check_start, work
+from app.worker_main import REFUSALS, Stop, check_start, singly, work
 from pipeline.domain.merchant import Merchant, MerchantSettings
 
 SAMPLES = Path(__file__).resolve().parents[1] / "samples"
@@ -68,17 +71,37 @@ def main(files: Sequence[Path]) -> int:
     """Run the samples, or the user's own files; 1 if an outcome is not what its truth file says."""
     screen = Screen()
     screen.say("Starting Valkey, PostgreSQL and a sandbox shop [dim](a stand-in: nothing reaches Shopify)[/dim]")
-    # The samples' truths say what is read without a model; a user's own files may use the user's key.
-    with _installation(None, **({} if files else {"openai_api_key": None})) as installation:
-        return anyio.run(_demo, installation, [Path(file).resolve() for file in files], screen)
+
+    def run() -> int:
+        # The samples' truths say what is read without a model; a user's own files may use the user's key.
+        with _installation(None, **({} if files else {"openai_api_key": None})) as installation:
+            return anyio.run(_demo, installation, [Path(file).resolve() for file in files], screen)
+
+    return _or_refused(run)
 
 
-def serve(directory: Path) -> None:
-    """Keep running, with the data in `directory`, until Ctrl-C."""
+def serve(directory: Path) -> int:
+    """Keep running, with the data in `directory`, until Ctrl-C; 1 if something must be put right first."""
     screen = Screen()
     screen.say(f"Starting Valkey, PostgreSQL and a sandbox shop; their data stays in {directory}")
-    with _installation(directory) as installation:
-        anyio.run(_serve, installation, screen)
+
+    def run() -> int:
+        with _installation(directory) as installation:
+            anyio.run(_serve, installation, directory, screen)
+        return 0
+
+    return _or_refused(run)
+
+
+def _or_refused(run: Callable[[], int]) -> int:
+    """Its exit code; 1 after what must be put right first was said, a line each."""
+    code = 1
+    try:
+        code = run()
+    except* (*REFUSALS, EmbeddedServerError) as refused:
+        for error in singly(refused):
+            typer.echo(f"error: {error}", err=True)
+    return code
 
 
 @contextmanager
@@ -157,11 +180,12 @@ async def _demo(installation: Installation, files: list[Path], screen: Screen) -
     return 1 if problems else 0
 
 
-async def _serve(installation: Installation, screen: Screen) -> None:
+async def _serve(installation: Installation, directory: Path, screen: Screen) -> None:
     async with open_core(installation.settings) as core:
         await _connect(core, installation)
         screen.say(f"The shop: [link]{installation.sandbox}[/link]   Merchant: {MERCHANT}")
-        screen.say("Commands in another terminal find all this after: [bold]set -a; . .data/env; set +a[/bold]")
+        find = f"set -a; . {shlex.quote(str(directory / 'env'))}; set +a"
+        screen.say(f"Commands in another terminal find all this after: [bold]{find}[/bold]")
         screen.say("Ctrl-C ends everything.")
         stop = Stop()
         with stop_signals.told(asyncio.get_running_loop(), stop.hear):

@@ -37,25 +37,29 @@ class RefusedToStartError(RuntimeError):
     """Something must be put right by the operator first; the message says what."""
 
 
+REFUSALS = (RefusedToStartError, SettingsError, CannotServeError)
+"""Why a worker does not start: the operator is told, and needs no traceback."""
+
+
 def main(settings: Settings) -> int:
     """Run until SIGTERM or SIGINT."""
     stop_signals.leave_when_told()
     code = 0
     try:
         anyio.run(_main, settings)
-    except* (RefusedToStartError, SettingsError, CannotServeError) as refused:
-        for error in _singly(refused):
+    except* REFUSALS as refused:
+        for error in singly(refused):
             _log.error("refused to start", reason=str(error))
         code = 1
     stop_signals.ignore()
     return code
 
 
-def _singly(group: BaseExceptionGroup[Exception]) -> Iterator[Exception]:
+def singly(group: BaseExceptionGroup[Exception]) -> Iterator[Exception]:
     """The errors of a group, however deep the task groups put them."""
     for error in group.exceptions:
         if isinstance(error, BaseExceptionGroup):
-            yield from _singly(error)
+            yield from singly(error)
         else:
             yield error
 

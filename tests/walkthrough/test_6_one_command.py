@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -68,6 +69,24 @@ def test_a_killed_demo_leaves_no_server_behind(home: Path) -> None:
     while _strays(home) and time.monotonic() < deadline:
         time.sleep(0.1)
     assert _strays(home) == []
+
+
+def test_serve_says_in_one_line_why_it_cannot_and_where_its_data_is(home: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        done = subprocess.run(
+            [sys.executable, "-P", "-m", "app", "serve", "--data", "my data"],
+            cwd=home,
+            env=_environment(home) | {"HTTP_PORT": str(port)},
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+    assert done.returncode == 1
+    [words] = done.stderr.splitlines()
+    assert words.startswith(f"error: cannot listen on 127.0.0.1 port {port}")
+    assert "set -a; . 'my data/env'; set +a" in done.stdout
 
 
 def _strays(home: Path) -> list[str]:
