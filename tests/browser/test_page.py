@@ -37,7 +37,11 @@ def chromium() -> str:
 
 @pytest.fixture
 async def open_page(chromium: str) -> AsyncIterator[Callable[[str], Any]]:
-    """Opens pages in one browser; a page that asks any other server, or logs an error, fails its test."""
+    """Opens pages in one browser; a page that asks any other server, or logs an error, fails its test.
+
+    Ask for it after the server: pytest closes first what was asked for last, and a page that outlives its server looks
+    for it again and logs that it is not there.
+    """
     complaints: list[str] = []
     async with async_playwright() as playwright:
         browser = await playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
@@ -75,7 +79,7 @@ async def url(deps: AdminDeps) -> AsyncIterator[str]:
 
 
 @pytest.mark.breaks("failed_says_why", "end_has_its_moment", reason="a run that is moved by hand, for the eye")
-async def test_the_page_shows_eleven_stages_and_an_order_as_it_moves(open_page: Any, url: str, given: Given) -> None:
+async def test_the_page_shows_eleven_stages_and_an_order_as_it_moves(url: str, open_page: Any, given: Given) -> None:
     page = await open_page(url)
     await expect(page.locator("#stages li")).to_have_count(11)
     await expect(page.locator("#none")).to_be_visible()
@@ -99,7 +103,7 @@ async def test_the_page_shows_eleven_stages_and_an_order_as_it_moves(open_page: 
     await expect(page.locator("li[data-queue='shopify-sync']")).to_contain_text("1 failed")
 
 
-async def test_a_document_is_text_whatever_it_says(open_page: Any, url: str, given: Given) -> None:
+async def test_a_document_is_text_whatever_it_says(url: str, open_page: Any, given: Given) -> None:
     hostile = "<img src=x onerror=\"document.title='taken'\">"
     await given.order()
     await given.insert(tables.documents, id="d2", merchant_id="m1", upload_id="u2", name=hostile)
@@ -110,7 +114,7 @@ async def test_a_document_is_text_whatever_it_says(open_page: Any, url: str, giv
     assert await page.title() == "Orders"
 
 
-async def test_an_order_is_approved_with_the_keyboard_alone(open_page: Any, url: str, given: Given) -> None:
+async def test_an_order_is_approved_with_the_keyboard_alone(url: str, open_page: Any, given: Given) -> None:
     await given.run_in_review("r", at="database-save")
     page = await open_page(url)
     await page.locator("tr[data-run='r'] button").focus()
@@ -130,7 +134,19 @@ async def test_an_order_is_approved_with_the_keyboard_alone(open_page: Any, url:
     await expect(page.locator("tr[data-run='r']")).to_contain_text("running")
 
 
-async def test_goods_are_received_in_part_and_more_is_asked_twice(open_page: Any, url: str, given: Given) -> None:
+async def test_a_question_is_not_answered_by_the_end_of_the_one_before(url: str, open_page: Any, given: Given) -> None:
+    await given.run_in_review("r", at="database-save")
+    page = await open_page(f"{url}/#r")
+    approve = page.get_by_role("button", name="approve")
+    # All three before the browser tells anybody that the first dialog is closed.
+    await approve.evaluate(
+        "(button) => { button.click(); document.getElementById('confirm').close(); button.click(); }"
+    )
+    await page.locator("#confirm button[value=yes]").click()
+    await expect(page.locator("#notice")).to_have_text("approve: done")
+
+
+async def test_goods_are_received_in_part_and_more_is_asked_twice(url: str, open_page: Any, given: Given) -> None:
     await given.order()
     page = await open_page(f"{url}/#run-1")
     await page.get_by_label("MUG-R, accepted").fill("12")
@@ -145,7 +161,7 @@ async def test_goods_are_received_in_part_and_more_is_asked_twice(open_page: Any
 
 
 async def test_a_change_takes_neither_what_was_counted_nor_the_keyboards_place(
-    open_page: Any, url: str, given: Given
+    url: str, open_page: Any, given: Given
 ) -> None:
     await given.order()
     page = await open_page(f"{url}/#run-1")
@@ -162,7 +178,7 @@ async def test_a_change_takes_neither_what_was_counted_nor_the_keyboards_place(
     await expect(page.get_by_role("button", name="receive all that is open")).to_be_focused()
 
 
-async def test_an_order_is_closed_short(open_page: Any, url: str, given: Given) -> None:
+async def test_an_order_is_closed_short(url: str, open_page: Any, given: Given) -> None:
     await given.order()
     page = await open_page(f"{url}/#run-1")
     await page.get_by_role("button", name="close", exact=True).click()
@@ -171,7 +187,7 @@ async def test_an_order_is_closed_short(open_page: Any, url: str, given: Given) 
     assert [row["action"] for row in await given.rows(tables.receipts)] == ["close"]
 
 
-async def test_a_change_leaves_the_cursor_in_its_field(open_page: Any, url: str, given: Given) -> None:
+async def test_a_change_leaves_the_cursor_in_its_field(url: str, open_page: Any, given: Given) -> None:
     await given.order()
     page = await open_page(f"{url}/#run-1")
     await page.get_by_label("MUG-R, rejected").focus()
@@ -182,7 +198,7 @@ async def test_a_change_leaves_the_cursor_in_its_field(open_page: Any, url: str,
 
 
 async def test_a_change_that_arrives_while_somebody_begins_to_count_takes_nothing_either(
-    open_page: Any, url: str, given: Given
+    url: str, open_page: Any, given: Given
 ) -> None:
     """The page had asked for the order before the first figure was typed, and is answered after it."""
     await given.order()
@@ -205,7 +221,7 @@ async def test_a_change_that_arrives_while_somebody_begins_to_count_takes_nothin
     await expect(page.get_by_label("MUG-R, accepted")).to_have_value("3")
 
 
-async def test_a_document_is_sent_from_the_page(open_page: Any, url: str, given: Given) -> None:
+async def test_a_document_is_sent_from_the_page(url: str, open_page: Any, given: Given) -> None:
     await given.merchant()
     page = await open_page(url)
     await expect(page.locator("#send option")).to_have_count(1)
@@ -217,7 +233,7 @@ async def test_a_document_is_sent_from_the_page(open_page: Any, url: str, given:
     assert document["content"] == file["buffer"]
 
 
-async def test_a_shop_that_holds_runs_up_is_named_with_the_reason(open_page: Any, url: str, given: Given) -> None:
+async def test_a_shop_that_holds_runs_up_is_named_with_the_reason(url: str, open_page: Any, given: Given) -> None:
     await given.merchant()
     await given.run("r", due_stage="shopify-sync")
     await given.insert(tables.shop_states, merchant_id="m1", parked_reason="<b>connect</b> the shop again")
@@ -227,7 +243,7 @@ async def test_a_shop_that_holds_runs_up_is_named_with_the_reason(open_page: Any
     )
 
 
-async def test_a_shop_that_is_put_right_is_called_again_from_the_page(open_page: Any, url: str, given: Given) -> None:
+async def test_a_shop_that_is_put_right_is_called_again_from_the_page(url: str, open_page: Any, given: Given) -> None:
     await given.merchant()
     await given.insert(tables.shop_states, merchant_id="m1", parked_reason="connect it again", parked_at=func.now())
     page = await open_page(url)
@@ -239,18 +255,23 @@ async def test_a_shop_that_is_put_right_is_called_again_from_the_page(open_page:
     assert (note["who"], note["action"]) == ("page", "unpark")
 
 
-async def test_a_token_is_asked_for_once_per_session(open_page: Any, make_deps: Callable[..., AdminDeps]) -> None:
-    async with served(create_app(make_deps(token=TOKEN))) as url:
-        page = await open_page(url)
-        await page.locator("input[name=token]").fill("guess")
-        await page.keyboard.press("Enter")
-        await expect(page.get_by_text("That is not the token.")).to_be_visible()
-        await page.locator("input[name=token]").fill(TOKEN)
-        # Not Enter: the browser may still be moving to #wrong, which takes the focus the field was just given.
-        await page.get_by_role("button", name="Sign in").click()
-        await expect(page.locator("#stages li")).to_have_count(11)
+@pytest.fixture
+async def guarded_url(make_deps: Callable[..., AdminDeps]) -> AsyncIterator[str]:
+    async with held(served(create_app(make_deps(token=TOKEN)))) as address:
+        yield address
 
 
-async def test_the_api_is_described_without_asking_anybody_else(open_page: Any, url: str) -> None:
+async def test_a_token_is_asked_for_once_per_session(guarded_url: str, open_page: Any) -> None:
+    page = await open_page(guarded_url)
+    await page.locator("input[name=token]").fill("guess")
+    await page.keyboard.press("Enter")
+    await expect(page.get_by_text("That is not the token.")).to_be_visible()
+    await page.locator("input[name=token]").fill(TOKEN)
+    # Not Enter: the browser may still be moving to #wrong, which takes the focus the field was just given.
+    await page.get_by_role("button", name="Sign in").click()
+    await expect(page.locator("#stages li")).to_have_count(11)
+
+
+async def test_the_api_is_described_without_asking_anybody_else(url: str, open_page: Any) -> None:
     page = await open_page(f"{url}/api/docs")
     await expect(page.locator("#docs")).to_contain_text("/api/orders/{name}/receipts")

@@ -73,7 +73,7 @@ async def approve(page: Page) -> None:
 
 
 async def test_the_plan_stands_before_the_button_and_is_approved_as_shown(
-    open_page: Any, url: str, given: Given, sandbox: str
+    url: str, open_page: Any, given: Given, sandbox: str
 ) -> None:
     page = await open_page(f"{url}/#run-1")
     plan = page.locator("#plan")
@@ -98,7 +98,7 @@ async def test_the_plan_stands_before_the_button_and_is_approved_as_shown(
 
 
 async def test_an_order_that_is_over_is_undone_from_the_page_after_a_question(
-    open_page: Any, url: str, given: Given
+    url: str, open_page: Any, given: Given
 ) -> None:
     done = {"state": "completed", "review_stage": "", "due_stage": None}
     await given.change(tables.runs, tables.runs.c.id == "run-1", **done)
@@ -117,7 +117,7 @@ async def test_an_order_that_is_over_is_undone_from_the_page_after_a_question(
 
 
 async def test_a_shop_that_changed_since_is_shown_again_and_nothing_is_approved(
-    open_page: Any, url: str, given: Given, sandbox: str
+    url: str, open_page: Any, given: Given, sandbox: str
 ) -> None:
     page = await open_page(f"{url}/#run-1")
     await expect(page.locator("#plan")).to_contain_text("announces 20 units")
@@ -133,7 +133,7 @@ async def test_a_shop_that_changed_since_is_shown_again_and_nothing_is_approved(
 
 
 async def test_a_shop_that_cannot_be_read_says_so_and_offers_no_plain_approve(
-    open_page: Any, url: str, given: Given, sandbox: str
+    url: str, open_page: Any, given: Given, sandbox: str
 ) -> None:
     async with loopback() as http:
         # Twice: an event may draw the order anew while it is read for the first time.
@@ -154,7 +154,7 @@ async def _change_shop(sandbox: str, **changed: Any) -> None:
         (await http.post(f"{sandbox}/shops", json=body)).raise_for_status()
 
 
-async def test_what_nobody_could_place_is_said_on_the_page(open_page: Any, url: str, given: Given) -> None:
+async def test_what_nobody_could_place_is_said_on_the_page(url: str, open_page: Any, given: Given) -> None:
     gone = "gid://shopify/Product/999"
     await given.change(tables.product_drafts, tables.product_drafts.c.id == "p-1", choice=gone)
     page = await open_page(f"{url}/#run-1")

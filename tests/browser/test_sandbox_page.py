@@ -54,7 +54,7 @@ async def upload(shop: ShopClient, name: str) -> str:
     return str(target["resourceUrl"])
 
 
-async def test_a_person_sees_what_was_created_and_what_brought_it_there(open_page: Any, shop: ShopClient) -> None:
+async def test_a_person_sees_what_was_created_and_what_brought_it_there(shop: ShopClient, open_page: Any) -> None:
     page = await open_page(f"{shop.address}/")
     await expect(page.locator("body")).to_contain_text("No products.")
 
@@ -90,7 +90,7 @@ async def test_a_person_sees_what_was_created_and_what_brought_it_there(open_pag
     assert await page.title() == "Sandbox shops"
 
 
-async def test_the_page_loads_itself_anew_when_asked_to(open_page: Any, shop: ShopClient) -> None:
+async def test_the_page_loads_itself_anew_when_asked_to(shop: ShopClient, open_page: Any) -> None:
     page = await open_page(f"{shop.address}/?every=1")
     await expect(page.locator("body")).to_contain_text("No products.")
     await shop.first_item()

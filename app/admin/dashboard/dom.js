@@ -22,8 +22,16 @@ export function table(headings, rows) {
   ));
 }
 
-// The answer to a question; no when it is closed with Escape.
+// The answer to a question; no when it is closed with Escape. One question after the other: a dialog is gone a moment
+// before it tells so, and the next question would take that for its own answer.
+let questions = Promise.resolve();
+
 export function confirmed(question) {
+  questions = questions.then(() => ask(question));
+  return questions;
+}
+
+function ask(question) {
   const dialog = find("confirm");
   find("confirm-text").textContent = question;
   dialog.returnValue = "no";
