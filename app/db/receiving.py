@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Literal
 
-from sqlalchemy import func, select
+from sqlalchemy import and_, func, select
 from sqlalchemy.dialects.postgresql import insert
 
 from app.db.books import book, book_shipment, promised_of_shipments, settle_state, standing_of
@@ -41,7 +41,7 @@ from pipeline.domain.standing import ENDED, PLAN, OrderStanding, Share, moves_of
 from pipeline.run_store import NextJob
 
 if TYPE_CHECKING:
-    from sqlalchemy import RowMapping
+    from sqlalchemy import ColumnElement, RowMapping
     from sqlalchemy.ext.asyncio import AsyncConnection
 
 UNITS_MAX = 1_000_000
@@ -116,13 +116,17 @@ async def receive(
 
 
 async def end(connection: AsyncConnection, order_id: str, who: str, action: Ending) -> Receipt:
-    """Write the receipt that ends an order: what is still announced is taken back, and nothing more is received."""
+    """Write the receipt that ends an order: what is still announced is taken back, and nothing more is received.
+
+    Also of an order whose only run was cancelled, or failed, with something announced that no books hold.
+    """
     order = await _locked_order(connection, order_id)
     name = order["number"] or order_id
     if order["state"] in ENDED:
         raise ConflictError(f"order {name} is {order['state']} already")
     if order["state"] == "draft":
-        raise ConflictError(f"nothing of order {name} has been announced yet: cancel its run instead")
+        await _refuse_while_at_work(connection, order)
+        await _refuse_if_unsent(connection, order)
     await refuse_second_receipt(connection, order_id)
     return await _write(connection, order, who, action, {})
 
@@ -153,17 +157,9 @@ async def undo(connection: AsyncConnection, order_id: str, who: str) -> Receipt 
     if before := found.one_or_none():
         return UndoneBefore(name, before.entered_by, before.created_at)
     await refuse_second_receipt(connection, order_id)
-    of_order = (runs.c.order_id == order_id) & (runs.c.kind == "order")
-    busy = await connection.scalar(select(runs.c.id).where(of_order, runs.c.due_stage.is_not(None)).limit(1))
-    if busy is not None:
-        raise ConflictError(f"run {busy} of order {name} is at work: wait for it, or cancel it first")
-    if order["state"] == "draft" and not await connection.scalar(
-        select(effects.c.key)
-        .join(runs, runs.c.id == effects.c.run_id)
-        .where(of_order, ~effects.c.key.startswith(PLAN))
-        .limit(1)
-    ):
-        raise ConflictError(f"nothing of order {name} is in the shop yet: cancel its run instead")
+    await _refuse_while_at_work(connection, order)
+    if order["state"] == "draft":
+        await _refuse_if_unsent(connection, order)
     return await _write(connection, order, who, "undo", {})
 
 
@@ -273,6 +269,33 @@ async def _locked_order(connection: AsyncConnection, order_id: str) -> RowMappin
     if order is None:
         raise NotFoundError(f"there is no order {order_id}")
     return order
+
+
+async def _refuse_while_at_work(connection: AsyncConnection, order: RowMapping) -> None:
+    """A run that goes on would create and announce more behind the back of what ends its order."""
+    busy = await connection.scalar(
+        select(runs.c.id).where(_runs_of(order), runs.c.due_stage.is_not(None)).order_by(runs.c.id).limit(1)
+    )
+    if busy is not None:
+        name = order["number"] or order["id"]
+        raise ConflictError(f"run {busy} of order {name} is at work: wait for it, or cancel it first")
+
+
+async def _refuse_if_unsent(connection: AsyncConnection, order: RowMapping) -> None:
+    """Where the ledger holds nothing but decisions, nothing of the order can be in the shop."""
+    sent = await connection.scalar(
+        select(effects.c.key)
+        .join(runs, runs.c.id == effects.c.run_id)
+        .where(_runs_of(order), ~effects.c.key.startswith(PLAN))
+        .limit(1)
+    )
+    if sent is None:
+        name = order["number"] or order["id"]
+        raise ConflictError(f"nothing of order {name} is in the shop yet: cancel its run instead")
+
+
+def _runs_of(order: RowMapping) -> ColumnElement[bool]:
+    return and_(runs.c.order_id == order["id"], runs.c.kind == "order")
 
 
 async def _lines(connection: AsyncConnection, order: RowMapping) -> list[_Line]:

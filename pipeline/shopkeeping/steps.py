@@ -101,8 +101,12 @@ class Steps:
             refused |= {effect.external["refused"]} if "refused" in effect.external else set()
         return told, frozenset(refused)
 
-    async def tell(self, given: StageInput, shop: Shop, telling: Telling, target: Sequence[Unit]) -> Told:
-        """Bring the shop from what the series has told to `target`.
+    async def finish(self, given: StageInput, shop: Shop, telling: Telling) -> Told:
+        """Tell nothing new: what the series has told, after a step that an interrupted run left open is finished."""
+        return await self.tell(given, shop, telling, None)
+
+    async def tell(self, given: StageInput, shop: Shop, telling: Telling, target: Sequence[Unit] | None) -> Told:
+        """Bring the shop from what the series has told to `target`; None: no further.
 
         Every step there is comes first, whoever wrote it: one that an interrupted run left open is finished,
         and only then is it known what is missing. A step of a later revision ends it: that one's say is newer.
@@ -113,7 +117,7 @@ class Steps:
         for step in count():
             key = _key(telling.series, step)
             known = await self._ledger.find(key)
-            units = [] if known else outstanding(target, told)[:CHANGES_MAX]
+            units = [] if known or target is None else outstanding(target, told)[:CHANGES_MAX]
             if known is None and not units:
                 break
             parameters = await build_request(shop, telling, units, shipments) if known is None else known.parameters

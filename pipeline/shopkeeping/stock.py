@@ -56,13 +56,12 @@ class Stock:
         `new` are draft variants this run has created, as far as it knows. Returned is what the order's own books
         do not hold yet, so that a revision recorded twice or told by another run's interrupted step is counted once.
         """
-        order_id = required(given.run.order_id, "order")
         revision = given.run.order_revision or 0
         if standing.state in ENDED:
-            return ShopSync(location_id=standing.location_id, note=OVER)
+            return await self.settle(given, shop, facts, standing, OVER)
         if standing.revision > revision:
-            return ShopSync(location_id=standing.location_id, note=SUPERSEDED)
-        telling = _announcement(order_id, facts.location_id, revision)
+            return await self.settle(given, shop, facts, standing, SUPERSEDED)
+        telling = _announcement(required(given.run.order_id, "order"), facts.location_id, revision)
         if policy is StockPolicy.AVAILABLE:
             telling = replace(telling, state="available", reason="received")
         elif facts.scopes >= SCOPES:
@@ -71,15 +70,28 @@ class Stock:
         wanted = to_announce(expected, standing.variants)
         target, note = await self._countable(given, shop, facts, telling, wanted, new)
         if target is None:
-            return ShopSync(location_id=facts.location_id, note=note)
+            return await self.settle(given, shop, facts, standing, note)
         told = await self._steps.tell(given, shop, telling, target)
-        if told.newer:  # told and not recorded yet: its own run will, with all of its steps
-            return ShopSync(location_id=told.location_id, note=SUPERSEDED)
-        moves = _unrecorded(told, standing)
-        if told.state == "available":  # sellable at once: nothing is left to receive
-            moves += [move.model_copy(update={"move": "received"}) for move in moves]
-        notes = "; ".join(part for part in (note, _kept_back(expected, standing)) if part)
-        return ShopSync(stock=tuple(moves), shipped=_shipped(told), location_id=told.location_id, note=notes)
+        return _to_book(told, standing, "; ".join(part for part in (note, _kept_back(expected, standing)) if part))
+
+    async def settle(
+        self, given: StageInput, shop: Shop, facts: ShopFacts, standing: OrderStanding, note: str
+    ) -> ShopSync:
+        """Announce nothing, for the reason `note` gives; book what an attempt that died had announced all the same.
+
+        Of an order that is over, that is taken back.
+        """
+        over = standing.state in ENDED
+        revision = LAST_WORD if over else given.run.order_revision or 0
+        telling = _announcement(required(given.run.order_id, "order"), facts.location_id, revision)
+        if not await self._steps.begun(telling.series):
+            return ShopSync(location_id=standing.location_id, note=note)
+        if over:
+            telling = replace(telling, reason="movement_canceled")
+            told = await self._steps.tell(given, shop, telling, to_announce((), standing.variants))
+        else:
+            told = await self._steps.finish(given, shop, telling)
+        return _to_book(told, standing, note)
 
     async def announced(self, order_id: str) -> frozenset[str]:
         """The draft variants of which this order has announced units, whether that is recorded or not."""
@@ -183,6 +195,16 @@ def required(identifier: str | None, kind: str) -> str:
 def _announcement(order_id: str, location_id: str, revision: int) -> Telling:
     series = f"announce:{order_id}"
     return Telling(series, "incoming", "movement_created", document_of(order_id), location_id, revision)
+
+
+def _to_book(told: Told, standing: OrderStanding, note: str) -> ShopSync:
+    """What was told, less what the order's books hold of it."""
+    if told.newer:  # told and not recorded yet: its own run will, with all of its steps
+        return ShopSync(location_id=told.location_id, note=SUPERSEDED)
+    moves = _unrecorded(told, standing)
+    if told.state == "available":  # sellable at once: nothing is left to receive
+        moves += [move.model_copy(update={"move": "received"}) for move in moves]
+    return ShopSync(stock=tuple(moves), shipped=_shipped(told), location_id=told.location_id, note=note)
 
 
 def _unrecorded(told: Told, standing: OrderStanding) -> list[StockMove]:

@@ -148,9 +148,9 @@ class ShopifySync:
         facts = at_its_place(facts, standing)
         policy, note = stock_policy(given, facts)
         if policy is StockPolicy.RECORD:
-            return ShopSync(note=note)
+            return await self._stock.settle(given, shop, facts, standing, note)
         if placed.failures and await self._were_told(given, stored, placed, standing):
-            return ShopSync(note=WAITS)
+            return await self._stock.settle(given, shop, facts, standing, WAITS)
         expected = _expected(stored, placed.products)
         new = _new(stored, placed.products)
         sync = await self._stock.announce(given, shop, facts, policy, expected, standing, new)

@@ -329,6 +329,22 @@ async def test_an_order_is_ended_once_and_only_after_it_was_announced(
         await people.end_order("order-1", "ann", "close")
 
 
+@pytest.mark.parametrize("state", ["cancelled", "failed"])
+async def test_what_a_run_announced_and_did_not_record_can_be_taken_back(
+    given: Given, people: People, state: str
+) -> None:
+    await given.order()
+    await given.change(tables.purchase_orders, tables.purchase_orders.c.id == "order-1", state="draft")
+    sent = {"parameters": {"units": []}, "external": {}, "state": "confirmed", "fence": 1}
+    await given.insert(tables.effects, key="announce:order-1:0", run_id="run-1", **sent)
+    await given.change(tables.runs, tables.runs.c.id == "run-1", state="running", due_stage="shopify-sync")
+    with pytest.raises(ConflictError, match="is at work"):
+        await people.end_order("order-1", "ann", "close")
+    await given.change(tables.runs, tables.runs.c.id == "run-1", state=state, due_stage=None)
+    _, job = await people.end_order("order-1", "ann", "close")
+    assert (await given.run_row(job.run_id))["due_stage"] == "shopify-sync"
+
+
 async def test_an_order_is_not_ended_while_goods_of_it_are_being_received(given: Given, people: People) -> None:
     await given.order()
     told = await asyncio.gather(
