@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from pipeline.contract import StageInput
+from pipeline.contract import Reject, StageInput
 from pipeline.domain.matching import match_variants
 from pipeline.domain.plan import ARCHIVED
 from pipeline.domain.results import UndoneProduct
@@ -17,9 +17,18 @@ from pipeline.domain.shop import ShopProduct
 from pipeline.domain.standing import undo_plan
 from pipeline.domain.undo import Creation, why_kept
 from pipeline.effects import Answer, Ledger
-from pipeline.ports import Effect, Shop
+from pipeline.ports import Effect, Shop, ShopFacts
 
 GONE = "it is not in the shop any more"
+SCOPE = "write_products"
+"""What the app must have been granted to archive a product."""
+
+
+def require_right(facts: ShopFacts, creations: Sequence[Creation]) -> None:
+    """Raise Reject where products are to be archived and the app may not: nothing is half undone by that."""
+    if creations and SCOPE not in facts.scopes:
+        message = f"The app may not archive products in this shop: grant it {SCOPE}, then retry. Nothing was undone."
+        raise Reject("missing_scope", message)
 
 
 class Undo:

@@ -27,7 +27,7 @@ from pipeline.shopkeeping.receiving import Receiving
 from pipeline.shopkeeping.requests import Unit
 from pipeline.shopkeeping.steps import NeedsPerson
 from pipeline.shopkeeping.stock import Stock, required, stock_policy
-from pipeline.shopkeeping.undoing import Undo
+from pipeline.shopkeeping.undoing import Undo, require_right
 
 
 class ShopifySync:
@@ -173,9 +173,10 @@ class ShopifySync:
             return await self._receiving.receive(given, shop, facts, receipt.lines, standing)
         if receipt.action != "undo":
             return await self._stock.end(given, shop, facts, standing, receipt.action)
+        creations = await self._creations.of_order(required(given.run.order_id, "order"))
+        require_right(facts, creations)
         # What was received is sold perhaps by now: it stays, and with it the product.
         sync = await self._stock.end(given, shop, facts, standing, "cancel")
-        creations = await self._creations.of_order(required(given.run.order_id, "order"))
         undone = await self._undo.archive(given, shop, creations)
         kept = "what was received stays in stock" if sync.ended == "closed" else ""
         return sync.model_copy(update={"undone": undone, "note": "; ".join(filter(None, (sync.note, kept)))})

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from app.adapters.shops import Shops
-from pipeline.contract import Done
+from pipeline.contract import Done, Reject
 from pipeline.domain.outcome import completed
 from pipeline.domain.results import ShopSync
 from pipeline.domain.undo import Creation
@@ -67,6 +67,17 @@ async def test_what_nobody_touched_is_archived_and_what_was_announced_taken_back
     assert completed(output, receipt=True).summary == (
         "order cancelled, 17 announced units taken back at Warehouse, 2 draft products archived"
     )
+
+
+async def test_without_the_right_to_archive_nothing_is_half_undone(world: World, sandbox: SandboxShop) -> None:
+    scopes = (await sandbox.state())["scopes"]
+    await sandbox.change(scopes=[one for one in scopes if one != "write_products"])
+    with pytest.raises(Reject, match="grant it write_products, then retry"):
+        await world.sync()
+    assert await sandbox.quantities("incoming") == {"mug-S": 10, "mug-L": 4, "vase": 3}
+    await sandbox.change(scopes=scopes)
+    await world.sync()
+    assert await statuses(sandbox) == {"Mug": "ARCHIVED", "Vase": "ARCHIVED"}
 
 
 async def test_a_worker_killed_anywhere_archives_each_product_once_and_takes_nothing_back_twice(
