@@ -21,7 +21,7 @@ from pipeline.errors import LeaseLost, VendorUnavailable
 from pipeline.ports import ApprovedPlan, Effect
 from pipeline.shopkeeping.planning import read_plan
 from pipeline.stages.shopify_sync import ShopifySync
-from tests.pipeline.stages.test_shopify_sync import World
+from tests.pipeline.stages.world import World
 from tests.sandbox_shop import (
     DOMAIN,
     TOKEN,

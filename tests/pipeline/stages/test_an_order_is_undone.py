@@ -15,7 +15,7 @@ from pipeline.domain.outcome import completed
 from pipeline.domain.results import ShopSync
 from pipeline.domain.undo import Creation
 from tests.pipeline.stages.test_a_plan_is_applied_or_nothing import MortalEffects
-from tests.pipeline.stages.test_shopify_sync import World
+from tests.pipeline.stages.world import World
 from tests.sandbox_shop import Killed, SandboxShop, http, make_draft, sandbox, shops, unplaced
 
 __all__ = ["http", "sandbox", "shops"]

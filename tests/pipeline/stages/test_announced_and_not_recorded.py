@@ -9,12 +9,11 @@ from dataclasses import replace
 
 import pytest
 
-from app.adapters.shops import Shops
 from pipeline.domain.results import ShopSync
-from tests.pipeline.stages.test_shopify_sync import INCOMING, World, adjust_by_hand
+from tests.pipeline.stages.world import INCOMING, World, adjust_by_hand, world
 from tests.sandbox_shop import Killed, Killer, SandboxShop, http, make_draft, make_given, sandbox, shops
 
-__all__ = ["http", "sandbox", "shops"]
+__all__ = ["http", "sandbox", "shops", "world"]
 
 GAPS = {"not sent yet": 4, "sent": 5, "answered": 6}
 """Where the announcement of `world` can be interrupted; the three gaps before are the product's."""
@@ -23,14 +22,6 @@ ANNOUNCED = [(10, "announced"), (4, "announced")]
 NOTHING = {"mug-S": 0, "mug-L": 0}
 
 died = pytest.mark.parametrize("at", GAPS.values(), ids=GAPS)
-
-
-@pytest.fixture
-def world(shops: Shops) -> World:
-    """An order of one product in two sizes, approved, nothing in the shop yet."""
-    world = World(shops)
-    world.order(make_draft("mug", {"S": 10, "L": 4}))
-    return world
 
 
 async def die(world: World, at: int) -> None:
@@ -119,3 +110,15 @@ async def test_an_order_that_ended_meanwhile_expects_nothing(world: World, sandb
     output = await world.sync()
     assert (output.stock, "over" in output.note) == ((), True)
     assert await sandbox.quantities("incoming") == NOTHING
+
+
+async def test_an_announcement_that_was_never_recorded_is_taken_back_when_its_order_ends(
+    world: World, sandbox: SandboxShop
+) -> None:
+    """Its run died with the step told and nothing in the books; then a person gave the order up."""
+    with pytest.raises(Killed):
+        await world.sync(Killer(at=5))
+    world.end("cancel")
+    output = await world.sync()
+    assert await sandbox.quantities("incoming") == {"mug-S": 0, "mug-L": 0}
+    assert (output.stock, output.ended) == ((), "cancelled")

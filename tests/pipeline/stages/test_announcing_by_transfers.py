@@ -10,7 +10,7 @@ import pytest
 from app.sandbox.state import ALL_SCOPES, TRANSFER_SCOPES
 from pipeline.contract import Reject
 from pipeline.errors import VendorRefused, VendorUnavailable
-from tests.pipeline.stages.test_shopify_sync import World, world
+from tests.pipeline.stages.world import World, world
 from tests.sandbox_shop import Killed, Killer, SandboxShop, http, make_draft, sandbox, shops
 
 __all__ = ["http", "sandbox", "shops", "world"]

@@ -12,7 +12,7 @@ import pytest
 from app.adapters.shops import Shops
 from pipeline.errors import VendorUnavailable
 from pipeline.shopkeeping import bulk
-from tests.pipeline.stages.test_shopify_sync import World
+from tests.pipeline.stages.world import World
 from tests.sandbox_shop import Effects, Killed, Killer, SandboxShop, http, make_draft, sandbox, shops, unplaced
 
 __all__ = ["http", "sandbox", "shops"]

@@ -12,7 +12,7 @@ from app.adapters.shops import Shops
 from pipeline.domain.results import Draft, ShopSync
 from pipeline.errors import VendorUnavailable
 from pipeline.ports import NEW_PRODUCT
-from tests.pipeline.stages.test_shopify_sync import World
+from tests.pipeline.stages.world import World
 from tests.sandbox_shop import (
     Effects,
     Killed,
