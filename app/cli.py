@@ -249,9 +249,9 @@ async def _list(core: Core, *, as_json: bool, **which: Any) -> None:
 
 
 async def _show(core: Core, name: str, *, as_json: bool) -> None:
-    from app.db import views
+    from app.db import order_view
 
-    view = await views.find_run(core.database, await find_run(core, name))
+    view = await order_view.find_run(core.database, await find_run(core, name))
     if view is None:
         raise NotFoundError(f"there is no run {name}")
     if as_json:

@@ -17,8 +17,9 @@ if TYPE_CHECKING:
     from decimal import Decimal
 
     from app.db.grants import GrantState
+    from app.db.order_view import RunView
     from app.db.plans import ReadPlan
-    from app.db.views import RunRow, RunView, Totals
+    from app.db.views import RunRow, Totals
     from app.finding import Check
     from app.inspection import Inspection
     from pipeline.domain.merchant import Merchant

@@ -24,7 +24,7 @@ from app import logs, stop_signals
 from app.admin.server import serve_admin
 from app.bootstrap import open_worker
 from app.core import Core, open_core
-from app.db import migrate, views
+from app.db import migrate, order_view, views
 from app.db.grants import StaticToken
 from app.db.journal import finished_stages
 from app.db.receiving import Units
@@ -257,7 +257,7 @@ async def _result(core: Core, item: Submitted, shop: Mapping[str, Any]) -> Resul
     """What Postgres says of a document, what the shop holds because of it, and where both differ from the truth."""
     rows = await views.list_runs(core.database, limit=200)
     row = next(row for row in rows if row.workflow_id == item.workflow_id)
-    view = await views.find_run(core.database, row.run_id)
+    view = await order_view.find_run(core.database, row.run_id)
     variants = view.variants if view else ()
     there = _variants(shop)
     mine = [(variant, there[variant.variant_id]) for variant in variants if variant.variant_id in there]
@@ -303,7 +303,7 @@ async def _receive_part(core: Core, installation: Installation, screen: Screen) 
     """What `receive ORDER --line SKU=N` does: the only way goods become sellable."""
     rows = await views.list_runs(core.database, limit=200)
     row = next((row for row in sorted(rows, key=lambda row: row.document) if row.state == "completed"), None)
-    view = await views.find_run(core.database, row.run_id) if row else None
+    view = await order_view.find_run(core.database, row.run_id) if row else None
     if row is None or view is None or row.order_id is None:
         return ["no sample was completed"]
     variant = next(variant for variant in view.variants if variant.announced > 1 and variant.sku)
@@ -324,7 +324,7 @@ async def _receive_part(core: Core, installation: Installation, screen: Screen) 
 async def _ended(core: Core, run_id: str) -> views.RunRow:
     with anyio.fail_after(PATIENCE_S):
         while True:
-            view = await views.find_run(core.database, run_id)
+            view = await order_view.find_run(core.database, run_id)
             if view is not None and view.run.stage is None:
                 return view.run
             await anyio.sleep(0.05)

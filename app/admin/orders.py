@@ -8,7 +8,7 @@ from fastapi import APIRouter, File, Form, Query, UploadFile
 from pydantic import BaseModel, ConfigDict, Field
 
 from app.approving import plan_json
-from app.db import views
+from app.db import order_view, views
 from app.db.errors import InvalidError, NotFoundError
 from app.db.receiving import UNITS_MAX, UndoneBefore, Units
 from app.db.uploads import create_upload
@@ -136,7 +136,7 @@ class _Orders:
 
     async def show(self, name: str) -> dict[str, Any]:
         """One run with its stages, lines, products, units, pictures, receipts and who did what."""
-        found = await views.find_run(self._deps.database, await self._run_id(name))
+        found = await order_view.find_run(self._deps.database, await self._run_id(name))
         if found is None:
             raise NotFoundError(f"there is no run {name}")
         return {"success": True, "order": found.model_dump(mode="json")}

@@ -9,7 +9,7 @@ import httpx
 from sqlalchemy import select
 
 from app.core import Core
-from app.db import views
+from app.db import order_view
 from app.db.tables import audit, supplier_items
 from app.enqueue import enqueue_next
 from tests.chaos.test_killed_products import csv, gtin_of
@@ -52,7 +52,7 @@ async def test_the_rest_is_done_a_person_says_which_and_the_next_order_goes_stra
         assert row.state == "needs_review"
         assert row.summary.startswith("In the shop: 1 product (1 variant), 5 units announced as incoming")
         assert f"barcode {gtin_of(1)} fits 2 variants" in row.summary
-        found = await views.find_run(core.database, row.run_id)
+        found = await order_view.find_run(core.database, row.run_id)
         assert found is not None
         assert [(doubt.code, doubt.line) for doubt in found.run.review] == [("several_matches", 2)]
         assert await quantities(sandbox) == {"CUP-S": (5, 0, 0), "own": (0, 0, 0), "old": (0, 0, 0)}

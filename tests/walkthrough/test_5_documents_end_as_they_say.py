@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from app.core import Core, open_core
-from app.db import views
+from app.db import order_view, views
 from samples import make
 from tests.shop import connect_merchant, settings_for, settled, shop_state, submit, working
 
@@ -64,7 +64,7 @@ async def test_a_second_copy_of_a_document_has_no_effect_whatever_it_is_called(
 
 async def _account(core: Core, row: views.RunRow, truth: dict[str, Any]) -> dict[str, Any]:
     """What became of a document, in the words of a truth file."""
-    view = await views.find_run(core.database, row.run_id)
+    view = await order_view.find_run(core.database, row.run_id)
     assert view is not None
     moved = [variant for variant in view.variants if variant.announced]
     reasons = {doubt.code for doubt in row.review}

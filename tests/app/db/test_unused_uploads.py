@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from app.db import tables, views
+from app.db import order_view, tables
 from app.db.session import Database, PoolSize
 from app.db.unused_uploads import KEPT_FOR, count_unused
 from tests.app.db.given import Given
@@ -40,7 +40,7 @@ async def upload(given: Given, number: int, *, state: str = "confirmed", **more:
 
 async def unused(given: Given) -> tuple[int, int]:
     """In the installation, and as the order's page shows it."""
-    view = await views.find_run(given.database, "run-1")
+    view = await order_view.find_run(given.database, "run-1")
     assert view is not None
     (image,) = view.images
     return await count_unused(given.database), image.unused_uploads

@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from app.db import tables, views
+from app.db import order_view, tables, views
 from app.db.errors import InvalidError
 from app.db.people import People
 from app.db.receiving import Units
@@ -59,7 +59,7 @@ async def test_one_order_in_full(given: Given) -> None:
     await People(given.database).receive("order-1", "ann", {"MUG-R": Units(8, 1)})
     await given.insert(tables.images, id="i", draft_id="p-1", run_id="run-1", url="https://x.example/i.png", position=1)
     await given.insert(tables.effects, key="product:p-1", run_id="run-1", fence=1, state="confirmed")
-    view = await views.find_run(given.database, "run-1")
+    view = await order_view.find_run(given.database, "run-1")
     assert view is not None
     assert (view.run.supplier, view.run.number, view.run.lines) == ("Acme Ltd", "PO-1", 2)
     assert view.run.document == "<b>po</b>.csv"
