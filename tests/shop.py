@@ -146,7 +146,8 @@ async def check_once(core: Core, sandbox: str, orders: Iterable[Sequence[Article
     state = await shop_state(sandbox)
     lines = [line for order in orders for line in order]
     by_sku = variants_by_sku(state)
-    assert set(by_sku) == {line.sku for line in lines}
+    wanted, found = {line.sku for line in lines}, set(by_sku)
+    assert wanted == found, f"missing: {sorted(wanted - found)}, unasked: {sorted(found - wanted)}"
     for line in lines:
         (variant,) = by_sku[line.sku]
         quantities = variant["quantities"]
