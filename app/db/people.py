@@ -104,7 +104,7 @@ class People:
         async with self._database.transaction() as connection:
             run = await _run_in(connection, run_id, "cancel", {"running", "needs_review", "failed"})
             sent = await _refuse_to_abandon(connection, run)
-            kept = f"; what the shop had been sent by then (changes: {sent}) stays there" if sent else ""
+            stays = f"; what the shop had been sent by then (changes: {sent}) stays there until its order is undone"
             await connection.execute(
                 update(runs)
                 .where(runs.c.id == run_id)
@@ -114,7 +114,7 @@ class People:
                     due_since=None,
                     job_id=None,
                     parked_at=None,
-                    summary=f"Cancelled by {who}{kept}.",
+                    summary=f"Cancelled by {who}{stays if sent else ''}.",
                     **_raised(run),
                     finished_at=func.now(),
                 )

@@ -187,6 +187,23 @@ async def test_an_order_is_closed_short(url: str, open_page: Any, given: Given) 
     assert [row["action"] for row in await given.rows(tables.receipts)] == ["close"]
 
 
+async def test_what_a_cancelled_run_left_in_the_shop_can_be_undone(url: str, open_page: Any, given: Given) -> None:
+    await given.order()
+    await given.change(tables.purchase_orders, tables.purchase_orders.c.id == "order-1", state="draft")
+    await given.change(tables.runs, tables.runs.c.id == "run-1", state="cancelled")
+    decided = {"run_id": "run-1", "fence": 1, "state": "confirmed", "parameters": {}, "external": {}}
+    await given.insert(tables.effects, key="plan:run-1:rule", **decided)
+    page = await open_page(f"{url}/#run-1")
+    await expect(page.locator("#detail")).to_contain_text("cancelled")
+    await expect(page.get_by_role("button", name="undo")).to_have_count(0)
+    await given.insert(tables.effects, key="product:p-1", **decided)
+    await page.reload()
+    await page.get_by_role("button", name="undo").click()
+    await page.locator("#confirm button[value=yes]").click()
+    await expect(page.locator("#notice")).to_have_text("undo: done")
+    assert [row["action"] for row in await given.rows(tables.receipts)] == ["undo"]
+
+
 async def test_a_change_leaves_the_cursor_in_its_field(url: str, open_page: Any, given: Given) -> None:
     await given.order()
     page = await open_page(f"{url}/#run-1")

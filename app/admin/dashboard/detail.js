@@ -154,10 +154,11 @@ function actions(order) {
   }
   if (run.state === "failed") found.push(act("retry", `Run ${run.failed_stage} of ${title(run)} again?`));
   if (["running", "needs_review", "failed"].includes(run.state)) {
-    found.push(act("cancel", `Cancel ${title(run)}? It ends for good. What the shop was told already stays there.`));
+    found.push(act("cancel", `Cancel ${title(run)}? It ends for good. What the shop was told already stays there until the order is undone.`));
   }
   const over = order.receipts.some((receipt) => receipt.action === "undo" && receipt.state !== "failed");
-  if (run.kind === "order" && !run.stage && !over && !["", "draft"].includes(order.order_state)) {
+  const inShop = !["", "draft"].includes(order.order_state) || order.effects.some((one) => !one.key.startsWith("plan:"));
+  if (run.kind === "order" && !run.stage && !over && inShop) {
     found.push(act("undo", `Undo ${title(run)}? Products it created and nobody has touched are archived, and what it announced is taken back. What was edited or received stays.`));
   }
   const open = order.variants.filter((variant) => variant.open > 0);
