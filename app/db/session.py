@@ -7,8 +7,8 @@ no session state is relied on; `SET LOCAL` ends with the transaction.
 from __future__ import annotations
 
 import secrets
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -94,6 +94,7 @@ class Database:
                 "server_settings": {"application_name": "po-pipeline"},
             },
         )
+        self._committing = self.engine.execution_options(isolation_level="AUTOCOMMIT")
 
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[AsyncConnection]:
@@ -101,25 +102,20 @@ class Database:
 
         A failure while committing leaves the outcome unknown: the caller asks the journal, never repeats blindly.
         """
-        try:
-            async with self.engine.begin() as connection:
-                try:
-                    await connection.execute(_LIMITS)
-                    yield connection
-                except _BROKEN:
-                    # Back in the pool it would be the first to be handed out again, and fail for ever.
-                    await connection.invalidate()
-                    raise
-        except PoolTimeout as error:
-            raise DatabaseUnavailable("no free database connection") from error
-        except DBAPIError as error:
-            if _is_one_of(error, _BUSY):
-                raise DatabaseBusy(_reason(error)) from error
-            if is_passing(error):
-                raise DatabaseUnavailable(_reason(error)) from error
-            raise
-        except (OSError, TimeoutError, asyncpg.InterfaceError, asyncpg.PostgresConnectionError) as error:
-            raise DatabaseUnavailable(_reason(error)) from error
+        with _told_by_type():
+            async with self.engine.begin() as connection, _left_whole(connection):
+                await connection.execute(_LIMITS)
+                yield connection
+
+    @asynccontextmanager
+    async def statements(self) -> AsyncIterator[AsyncConnection]:
+        """Statements that are a transaction each: what one locks is free once it is done, however slow its sender is.
+
+        For rows that the whole fleet asks for all the time. Raises what `transaction` does.
+        """
+        with _told_by_type():
+            async with self._committing.connect() as connection, _left_whole(connection):
+                yield connection
 
     async def close(self) -> None:
         """Close the pool. A server that is out of reach is not waited for: a container would be killed over it."""
@@ -127,6 +123,33 @@ class Database:
             await self.engine.dispose()
         if limit.cancelled_caught:
             await self.engine.dispose(close=False)
+
+
+@asynccontextmanager
+async def _left_whole(connection: AsyncConnection) -> AsyncIterator[None]:
+    """A broken connection does not go back to the pool: it would be the first to be handed out, and fail for ever."""
+    try:
+        yield
+    except _BROKEN:
+        await connection.invalidate()
+        raise
+
+
+@contextmanager
+def _told_by_type() -> Iterator[None]:
+    """What the driver, the pool and the network say, as our errors."""
+    try:
+        yield
+    except PoolTimeout as error:
+        raise DatabaseUnavailable("no free database connection") from error
+    except DBAPIError as error:
+        if _is_one_of(error, _BUSY):
+            raise DatabaseBusy(_reason(error)) from error
+        if is_passing(error):
+            raise DatabaseUnavailable(_reason(error)) from error
+        raise
+    except (OSError, TimeoutError, asyncpg.InterfaceError, asyncpg.PostgresConnectionError) as error:
+        raise DatabaseUnavailable(_reason(error)) from error
 
 
 def is_passing(error: DBAPIError) -> bool:

@@ -6,7 +6,7 @@ Short transactions, by Postgres' clock (replicas' own differ), no lock held whil
 from __future__ import annotations
 
 from collections.abc import Collection
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from typing import Any
 
 import structlog
@@ -15,9 +15,10 @@ from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.adapters.shopify.limits import PARKED_S, PROBE_S, Admission, Closed, cool_down_s
-from app.adapters.shopify.points import Ask, Bucket, Grant, fresh, reserve
+from app.adapters.shopify.points import Ask, Grant
 from app.db.session import Database
-from app.db.tables import audit, shop_points, shop_states
+from app.db.shop_points import reserve
+from app.db.tables import audit, shop_states
 
 _log = structlog.get_logger(__name__)
 
@@ -62,21 +63,8 @@ class PostgresShopLimits:
 
     async def reserve(self, merchant_id: str, ask: Ask) -> Grant:
         """Take points out of the shop's bucket, and return those that were not used."""
-        async with self._database.transaction() as connection:
-            bucket, at = await _locked(connection, merchant_id)
-            bucket, grant = reserve(bucket, ask, at)
-            await connection.execute(
-                update(shop_points)
-                .where(shop_points.c.merchant_id == merchant_id)
-                .values(
-                    level=bucket.level,
-                    level_at=datetime.fromtimestamp(bucket.at, UTC),
-                    size=bucket.size,
-                    restore_rate=bucket.rate,
-                    known=bucket.known,
-                )
-            )
-        return grant
+        async with self._database.statements() as connection:
+            return await reserve(connection, merchant_id, ask)
 
     # ------------------------------------------------------------------------- whether it may be called
 
@@ -187,26 +175,6 @@ class PostgresShopLimits:
                 .on_conflict_do_update(index_elements=["merchant_id"], set_=values, where=differs)
             )
         return bool(done.rowcount)
-
-
-async def _locked(connection: AsyncConnection, merchant_id: str) -> tuple[Bucket, float]:
-    """The shop's bucket, its row locked until the transaction ends, and the moment it is."""
-    statement = (
-        select(shop_points, func.clock_timestamp().label("at"))
-        .where(shop_points.c.merchant_id == merchant_id)
-        .with_for_update()
-    )
-    row = (await connection.execute(statement)).mappings().one_or_none()
-    if row is None:
-        new = fresh(0.0)
-        await connection.execute(
-            insert(shop_points)
-            .values(merchant_id=merchant_id, level=new.level, size=new.size, restore_rate=new.rate, known=new.known)
-            .on_conflict_do_nothing()
-        )
-        row = (await connection.execute(statement)).mappings().one()
-    bucket = Bucket(row["level"], row["level_at"].timestamp(), row["size"], row["restore_rate"], row["known"])
-    return bucket, row["at"].timestamp()
 
 
 def _closed_row(merchant_id: str) -> Any:

@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 import asyncio
+import random
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import Any
 
+import anyio
 import pytest
-from sqlalchemy import select, update
+from sqlalchemy import delete, insert, select, update
 from structlog.testing import capture_logs
 
 from app.adapters.shopify.alone import AloneLimits
 from app.adapters.shopify.limits import COOL_DOWN_S, PARKED_S, Admission, ShopLimits
-from app.adapters.shopify.points import Ask, Seen
+from app.adapters.shopify.points import Ask, Bucket, Seen, reserve
 from app.db.session import Database
 from app.db.shop_limits import PostgresShopLimits, park, unpark
+from app.db.shop_points import reserve as reserve_in_postgres
 from app.db.tables import shop_points, shop_states
 from tests.app.adapters.shopify.test_client import FakeClock
 from tests.app.db.given import MERCHANT, Given
@@ -150,6 +154,60 @@ async def test_news_is_told_once(kept: Kept) -> None:
 
 
 # ------------------------------------------------------------------------------------------ the fleet's
+
+
+@pytest.mark.parametrize("ago", [timedelta(hours=-1), timedelta(seconds=4)], ids=["no time passed", "some time passed"])
+async def test_postgres_works_a_bucket_out_as_python_does(database: Database, ago: timedelta) -> None:
+    chance, limits = random.Random(7), PostgresShopLimits(database)
+    refused = 0
+    for _ in range(200):
+        bucket, ask = _some_bucket(chance), _some_ask(chance)
+        written_at = datetime.now(UTC) - ago
+        async with database.transaction() as connection:
+            await connection.execute(delete(shop_points))
+            await connection.execute(
+                insert(shop_points).values(
+                    merchant_id=MERCHANT,
+                    level=bucket.level,
+                    level_at=written_at,
+                    size=bucket.size,
+                    restore_rate=bucket.rate,
+                    known=bucket.known,
+                )
+            )
+        granted = await limits.reserve(MERCHANT, ask)
+        async with database.transaction() as connection:
+            kept = (await connection.execute(select(shop_points))).mappings().one()
+        # What its clock said is what it wrote beside the level.
+        expected, grant = reserve(bucket, ask, (kept["level_at"] - written_at).total_seconds())
+        near = partial(pytest.approx, rel=1e-9, abs=0.01)
+        assert (granted.points, granted.wait_s) == (near(grant.points), near(grant.wait_s)), (bucket, ask)
+        assert kept["level"] == near(expected.level), (bucket, ask)
+        assert (kept["size"], kept["restore_rate"], kept["known"]) == (expected.size, expected.rate, expected.known)
+        refused += granted.wait_s > ask.longest_s
+    assert 0 < refused < 200
+
+
+def _some_bucket(chance: random.Random) -> Bucket:
+    size = chance.choice([1000.0, 2000.0, 20000.0])
+    return Bucket(chance.uniform(-size, size), 0.0, size, chance.choice([50.0, 100.0, 1000.0]), chance.random() < 0.8)
+
+
+def _some_ask(chance: random.Random) -> Ask:
+    size = chance.choice([1000.0, 2000.0])
+    seen = Seen(chance.uniform(0, size), size, chance.choice([0.0, 50.0, 200.0]), chance.choice([0.0, 77.5]))
+    need, returned = chance.choice([0.0, 10.0, chance.uniform(0, 3000)]), chance.choice([0.0, chance.uniform(0, 300)])
+    return Ask(need, returned, seen if chance.random() < 0.5 else None, chance.choice([0.0, 10.0, 60.0]))
+
+
+async def test_a_replica_that_stands_still_holds_up_nobody(database: Database) -> None:
+    """It has asked, and does nothing more: neither does it read its answer nor say that it is done."""
+    limits = PostgresShopLimits(database)
+    await limits.reserve(MERCHANT, Ask(0, seen=Seen(2000, 2000, 100)))
+    async with database.statements() as standing_still:
+        await reserve_in_postgres(standing_still, MERCHANT, Ask(10))
+        with anyio.fail_after(2):
+            assert (await limits.reserve(MERCHANT, Ask(10))).points >= 10
 
 
 async def test_replicas_that_ask_at_once_never_get_more_than_there_was(database: Database) -> None:
