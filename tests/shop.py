@@ -26,7 +26,7 @@ from tests.support import loopback
 DOMAIN = "harbor-and-pine.sandbox"
 TOKEN = "sandbox-token-for-tests"
 MERCHANT = "merchant-1"
-ENOUGH_S = 60.0
+ENOUGH_S = 180.0
 
 
 def settings_for(redis_url: str, database_url: str, sandbox: str, **changed: Any) -> Settings:

@@ -21,6 +21,13 @@ GIVEN_BACK_S = 3.0
 WAIT_S_MAX = 10.0
 """Longer waits give the slot back: the job comes again, uncounted, when the bucket has refilled."""
 
+WAIT_BEGUN_S_MAX = 60.0
+"""Who has spent points on an attempt waits longer: given up, they would be spent once more by the next attempt. So of
+any number of attempts those that have begun come through, and those that have not are turned away before they spend."""
+
+LATE_S = 4.0
+"""Points that a process hears of later than that are not used: nobody counts on their being ours (`points.HELD_S`)."""
+
 TOLD_FROM_S = 0.5
 """Shorter waits are not worth a word."""
 
@@ -105,8 +112,12 @@ class Budget:
         else:
             self._hold(price - report.actual)
 
-    async def _fetch(self, price: float, tell: Tell, longest_s: float) -> float:
-        """Bring what is held up to `price`. Meanwhile it is out of other callers' reach: it is not good yet."""
+    async def _fetch(self, price: float, tell: Tell, longest_s: float, *, again: bool = False) -> float:
+        """Bring what is held up to `price`. Meanwhile it is out of other callers' reach: it is not good yet.
+
+        Points that came too late are asked for once more. Those are used however late they are: the shop may throttle
+        us then, which costs a second, while a process that is short of time would ask for ever.
+        """
         asked_at = self._clock.monotonic()
         mine, self._held = self._held, 0.0
         returned, self._unused = self._unused, 0.0
@@ -125,10 +136,9 @@ class Budget:
             self._leave(mine, self._clock.monotonic())  # not spent, and perhaps not good yet
             raise
         took_s = self._clock.monotonic() - asked_at
-        if took_s - grant.wait_s > BLOCK_S:
-            # This process or Postgres stood still: by now nobody counts on these points being ours.
+        if took_s - grant.wait_s > LATE_S and not again:
             self._leave(mine, asked_at)
-            return took_s + await self._fetch(price, tell, longest_s - took_s)
+            return took_s + await self._fetch(price, tell, max(0.0, longest_s - took_s), again=True)
         self._hold(mine)
         return grant.wait_s
 

@@ -24,7 +24,7 @@ import httpx
 import structlog
 
 from app.adapters.retry_after import retry_after_s
-from app.adapters.shopify.budget import WAIT_S_MAX, Budget, Tell, report_of, tell_nobody
+from app.adapters.shopify.budget import WAIT_BEGUN_S_MAX, WAIT_S_MAX, Budget, Tell, report_of, tell_nobody
 from app.adapters.shopify.circuit import Circuit
 from app.adapters.shopify.envelope import (
     NEEDS_A_PERSON,
@@ -95,19 +95,20 @@ class ShopClient:
         self._bounds = bounds
         self._tell = tell
         self._renew = renew
+        self._has_spent = False
 
     def telling(self, tell: Tell) -> ShopClient:
-        """The same for one run, which hears through `tell` when it waits for the shop's points."""
+        """The same for one attempt, which hears through `tell` when it waits for the shop's points."""
         return ShopClient(self._http, self._credentials, self._clock, self._bounds, tell, self._renew)
 
     async def call(self, document: str, **variables: Any) -> dict[str, Any]:
         """The `data` of one operation. Raises VendorUnavailable or VendorRefused, as the module says."""
         operation, prices, budget = _name(document), self._bounds.prices, self._bounds.budget
-        waited_s, renewed = 0.0, False
+        waited_s, renewed, longest_s = 0.0, False, self._longest_s()
         while True:
             self._bounds.circuit.check()
             price = prices.of(document, variables)
-            waited_s += await budget.take(price, self._tell, WAIT_S_MAX - waited_s)
+            waited_s += await budget.take(price, self._tell, longest_s - waited_s)
             outcome, answer = await self._post(operation, document, variables)
             report = report_of(answer)
             budget.settle(price, report)
@@ -117,13 +118,18 @@ class ShopClient:
                 renewed = True  # and once more: what was refused was not executed
                 continue
             if not isinstance(outcome, Throttled):
+                self._has_spent = True
                 return await self._data(operation, outcome)
             _log.info("shop throttled us", shop_call=operation, requested=price if report is None else report.requested)
             waited_s += AGAIN_S
-            if waited_s > WAIT_S_MAX:
+            if waited_s > longest_s:
                 reason = f"{operation}: the shop throttles us although its points should suffice"
                 raise VendorUnavailable(reason, retry_after_s=WAIT_S_MAX, patient=True)
             await self._clock.sleep(AGAIN_S)
+
+    def _longest_s(self) -> float:
+        """How long a call waits for points. Where nobody is told of it, somebody may be sitting before a page."""
+        return WAIT_BEGUN_S_MAX if self._has_spent and self._tell is not tell_nobody else WAIT_S_MAX
 
     async def granted(self, scopes: frozenset[str]) -> None:
         """Write down what the shop granted, so that people see it without asking the shop."""

@@ -18,8 +18,8 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 HELD_S = 10.0
-"""Points are sent within a second of being taken or are given back; nine more may pass on the way, when a network or a
-machine stands still. It costs half the burst of a full bucket, and nothing of the speed that lasts."""
+"""Points are sent within a second of being heard of or are given back; nine more may pass before that and on the way,
+when a network or a machine stands still. It costs half the burst of a full bucket, nothing of the speed that lasts."""
 
 SLOWER = 0.995
 """Clocks that are kept by NTP differ by less than a thousandth; at full speed for days even that would add up."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import traceback
 from collections.abc import AsyncIterator, Callable
@@ -21,6 +22,7 @@ from app.adapters.shopify.client import ShopBounds, ShopClient, ShopCredentials
 from app.adapters.shopify.limits import COOL_DOWN_S, PARKED_S
 from app.adapters.shopify.price import Prices
 from pipeline.errors import PipelineError, Problem, VendorRefused, VendorUnavailable
+from tests.app.adapters.shopify.test_points import RATE, Shopify, World
 
 TOKEN = "shpat_0123456789abcdef"
 ENDPOINT = "https://demo.example/admin/api/2026-10/graphql.json"
@@ -278,6 +280,45 @@ async def test_a_bucket_that_stays_empty_gives_the_slot_back(client: ShopClient,
     assert raised.value.retry_after_s is not None
     assert raised.value.patient
     assert sum(clock.slept) <= WAIT_S_MAX + 1
+
+
+async def test_more_orders_than_the_points_serve_at_once_come_through_and_none_begins_anew() -> None:
+    """Three hundred at once, eight calls each: any that gave up in between would spend its points once more."""
+    world = World()
+    shopify = Shopify(world)
+    begun_anew = 0
+
+    async def answer(_request: httpx.Request) -> httpx.Response:
+        report = await shopify.call(12, 12, 0.1)
+        return ok(report.available, report.requested)
+
+    async def order(client: ShopClient) -> None:
+        nonlocal begun_anew
+        while True:
+            attempt, calls = client.telling(tell), 0
+            try:
+                while calls < 8:
+                    await attempt.call(operations.SHOP_FACTS)
+                    calls += 1
+            except VendorUnavailable as full:
+                begun_anew += calls > 0
+                await world.sleep(full.retry_after_s or 1.0)
+            else:
+                return
+
+    async def tell(_words: str) -> None:
+        return None
+
+    async with httpx.AsyncClient(transport=httpx.MockTransport(answer)) as http:
+        bounds = ShopBounds("merchant-1", "demo.example", AloneLimits(world), world, Prices())
+        client = ShopClient(http, ShopCredentials(ENDPOINT, TOKEN), world, bounds)
+        warm_up = asyncio.create_task(client.call(operations.SHOP_FACTS))  # until then nobody knows what a call costs
+        await world.pass_until(5.0)
+        await warm_up
+        orders = [asyncio.create_task(order(client)) for _ in range(300)]
+        await world.pass_until(300 * 8 * 12 / RATE * 1.2, *orders)
+    assert sum(one.done() for one in orders) == 300
+    assert (begun_anew, shopify.throttled) == (0, 0)
 
 
 async def test_who_waits_for_points_says_so(client: ShopClient, wire: Wire, clock: FakeClock) -> None:

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import random
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from heapq import heappop, heappush
-from itertools import count
+from itertools import count, repeat
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from app.adapters.shopify.alone import AloneLimits
-from app.adapters.shopify.budget import WAIT_S_MAX, Budget, Report
+from app.adapters.shopify.budget import LATE_S, WAIT_S_MAX, Budget, Report
 from app.adapters.shopify.points import BLOCK_S, HELD_S, Ask, Bucket, Grant, Seen, fresh, reserve
 from pipeline.errors import DatabaseUnavailable, VendorUnavailable
 
@@ -275,24 +276,55 @@ async def test_points_that_were_not_used_within_a_second_go_back() -> None:
     assert limits.buckets["m"].level == pytest.approx(500 - 10 + 150 - 100, rel=0.01)
 
 
+class Slow(AloneLimits):
+    """Postgres, or our process, stands still between taking and hearing of it: so many seconds each time."""
+
+    def __init__(self, world: World, late_s: Iterable[float]) -> None:
+        super().__init__(world, {"m": bucket(500)})
+        self.asked: list[Ask] = []
+        self._world = world
+        self._late_s = iter(late_s)
+
+    async def reserve(self, merchant_id: str, ask: Ask) -> Grant:
+        grant = await super().reserve(merchant_id, ask)
+        self.asked.append(ask)
+        self._world.at += next(self._late_s, 0.0)
+        return grant
+
+
 async def test_points_that_came_too_late_are_asked_for_again() -> None:
     world = World()
+    limits = Slow(world, [LATE_S + 1])
+    assert await Budget("m", limits, world).take(50) == LATE_S + 1
+    assert [one.returned for one in limits.asked] == [0, 0], "perhaps nobody missed them: they are forfeited"
 
-    class Slow(AloneLimits):
-        """Postgres stood still for three seconds between taking and saying so."""
 
-        async def reserve(self, merchant_id: str, ask: Ask) -> Grant:
-            grant = await super().reserve(merchant_id, ask)
-            asked.append(ask)
-            world.at += 3.0 if len(asked) == 1 else 0.0
-            return grant
-
-    asked: list[Ask] = []
-    limits = Slow(world, {"m": bucket(500)})
+@pytest.mark.parametrize("late_s", [LATE_S - 1, LATE_S + 1, 3 * WAIT_S_MAX])
+async def test_a_process_that_always_stands_still_gets_its_points_all_the_same(late_s: float) -> None:
+    """Otherwise nothing at all would be done while a machine is short of time, and all points be spent on that."""
+    world = World()
+    limits = Slow(world, repeat(late_s))
     budget = Budget("m", limits, world)
-    assert await budget.take(50) == 3.0
-    assert [one.returned for one in asked] == [0, 100]
-    assert limits.buckets["m"].level == pytest.approx(700, abs=5)
+    for _ in range(10):
+        await budget.take(50)
+        world.at += 5.0
+    assert len(limits.asked) == (10 if late_s < LATE_S else 20)
+
+
+async def test_processes_that_stand_still_now_and_then_throttle_nobody() -> None:
+    fleet = Fleet()
+    fleet.shopify.stands_still_s = HELD_S - BLOCK_S - LATE_S
+    reserve_of = fleet.limits.reserve
+
+    async def late(merchant_id: str, ask: Ask) -> Grant:
+        grant = await reserve_of(merchant_id, ask)
+        await fleet.world.sleep(fleet.random.choice([0.0, 0.0, LATE_S * fleet.random.random()]))
+        return grant
+
+    fleet.limits.reserve = late  # type: ignore[method-assign]
+    await fleet.run(replicas=3, callers=8, seconds=600)
+    assert fleet.shopify.throttled == 0
+    assert fleet.shopify.used >= 0.8 * (600 * RATE)
 
 
 async def test_a_store_that_is_away_is_a_passing_trouble_and_loses_no_points() -> None:
