@@ -53,6 +53,10 @@ class Reading:
         )
 
 
+async def hear(_words: str) -> None:
+    """Callers are told of their waits, as a worker's runs are."""
+
+
 async def create_products(
     limits: Sequence[ShopLimits],
     merchant: Merchant,
@@ -77,7 +81,7 @@ async def create_products(
         while True:
             draft = make_draft(f"product {next(numbers)}", {"S": 1, "M": 2, "L": 3})
             try:
-                shop = await shops.of(merchant)
+                shop = await shops.of(merchant, hear)
                 if await shop.find_product(draft.id) is None:
                     await shop.create_product(draft)
                     made += 1
