@@ -92,7 +92,7 @@ class VariantRow(Value):
     rejected: int
     surplus: int
 
-    @computed_field  # type: ignore[prop-decorator]
+    @computed_field  # type: ignore[prop-decorator]  # mypy takes no decorated properties; pydantic asks for one
     @property
     def open(self) -> int:
         """Units announced that have not been accounted for."""

@@ -86,11 +86,9 @@ class Stock:
         telling = _announcement(required(given.run.order_id, "order"), facts.location_id, revision)
         if not await self._steps.begun(telling.series):
             return ShopSync(location_id=standing.location_id, note=note)
-        if over:
-            telling = replace(telling, reason="movement_canceled")
-            told = await self._steps.tell(given, shop, telling, to_announce((), standing.variants))
-        else:
-            told = await self._steps.finish(given, shop, telling)
+        told = await (
+            self._take_back(given, shop, telling, standing) if over else self._steps.finish(given, shop, telling)
+        )
         return _to_book(told, standing, note)
 
     async def announced(self, order_id: str) -> frozenset[str]:
@@ -138,10 +136,14 @@ class Stock:
             return ShopSync(location_id=standing.location_id, ended=ended)
         if why := why_no_stock(facts):
             raise Reject("cannot_take_back", f"what was announced cannot be taken back: {why}")
-        telling = replace(series, reason="movement_canceled")
-        told = await self._steps.tell(given, shop, telling, to_announce((), standing.variants))
+        told = await self._take_back(given, shop, series, standing)
         moves = tuple(_unrecorded(told, standing))
         return ShopSync(stock=moves, shipped=_shipped(told), location_id=told.location_id, ended=ended)
+
+    async def _take_back(self, given: StageInput, shop: Shop, telling: Telling, standing: OrderStanding) -> Told:
+        """Nothing more is expected: of what was told, what came stays."""
+        telling = replace(telling, reason="movement_canceled")
+        return await self._steps.tell(given, shop, telling, to_announce((), standing.variants))
 
 
 def stock_policy(given: StageInput, facts: ShopFacts) -> tuple[StockPolicy, str]:
